@@ -1,0 +1,197 @@
+"""Cards: what a network is, and how its input is made.
+
+A network's own card is ``models/<name>.yaml``; the card of a weight file (the network's, plus what it was trained on
+and what it scored) travels in the ONNX metadata or the safetensors header under the key ``motes``. Plain dataclasses,
+not pydantic: every ``motes detect`` reads a card, and pydantic's import would be a fifth of its start-up time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from motes.errors import CardError
+from motes.naming import look_up, nearest
+
+METADATA_KEY = "motes"
+"""The key under which a card is stored as JSON in ONNX metadata and in safetensors headers."""
+
+SCALING_METHODS = ("range", "bits", "percentile", "minmax", "fixed", "robust")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How sensor counts become numbers near [0, 1]: always (counts - low) / (high - low).
+
+    ``range``: the dtype's range (floats: 0 and 1). ``bits``: 0 and 2**bits - 1. ``fixed``: ``low`` and ``high`` in counts.
+    ``minmax``: the frame's own extremes. ``percentile``: its ``low``-th and ``high``-th percentile.
+    ``robust``: median - ``low`` * s and median + ``high`` * s, where s is half the distance between the 16th and the 84th
+    percentile (one standard deviation of Gaussian noise), so a dead pixel or a hot source does not set the scale.
+    ``clip`` limits the result to [0, 1].
+    """
+
+    method: str = "range"
+    low: float | None = None
+    high: float | None = None
+    bits: int | None = None
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        look_up("scaling method", self.method, SCALING_METHODS, CardError)
+        if self.method in ("percentile", "fixed", "robust") and (self.low is None or self.high is None):
+            raise CardError(f"scaling '{self.method}' needs both low and high")
+        if self.method == "bits" and not self.bits:
+            raise CardError("scaling 'bits' needs bits, for instance 14")
+        if self.method in ("percentile", "fixed") and not self.low < self.high:  # type: ignore[operator]
+            raise CardError(f"scaling '{self.method}' needs low < high, found {self.low} and {self.high}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """From sensor counts to the network's input: scaling, channels, then (x - mean) / std per channel.
+
+    ``scaling`` is used for 8-bit images, ``scaling_deep`` for everything deeper (16-bit counts, floats).
+    ``stride``: sides must be multiples of it; ``min_size``: no side may be shorter (px). ``tile``: side of the square that
+    inference runs at once on large frames (px).
+    """
+
+    channels: int = 3
+    scaling: Scaling = Scaling("range")
+    scaling_deep: Scaling = Scaling("robust", low=4.0, high=8.0, clip=True)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    stride: int = 1
+    min_size: int = 1
+    tile: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, self.channels):
+                raise CardError(f"input.{name} has {len(getattr(self, name))} values for {self.channels} channels")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a network is (``models/<name>.yaml``) and, for a weight file, what it was trained on and what it scored.
+
+    ``published`` and ``measured`` are rows ``{data, split, protocol, iou, niou, pd, fa, ...}`` (IoU, Pd as fractions, Fa as
+    a fraction of pixels). ``calibration`` is ``{data, frames, threshold: [...], fa_per_mpx: [...], pd: [...]}`` with
+    thresholds ascending. ``training`` is ``{data, split, recipe, seed, epochs, ...}``.
+    """
+
+    name: str
+    task: str
+    title: str = ""
+    class_name: str = ""
+    paper: str = ""
+    venue: str = ""
+    year: int = 0
+    url: str = ""
+    doi: str = ""
+    variant: str | None = None
+    form: str = "train"
+    variants: tuple[str, ...] = ()
+    input: InputSpec = InputSpec()
+    classes: tuple[str, ...] = ("target",)
+    threshold: float = 0.5
+    options: Mapping[str, Any] = field(default_factory=dict)
+    published: tuple[Mapping[str, Any], ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    measured: tuple[Mapping[str, Any], ...] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    source_sha256: str = ""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "card") -> Card:
+        """Raises CardError on an unknown or missing field, naming the nearest known one."""
+        card: Card = _build(cls, values, where)
+        return card
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "card") -> Card:
+        """Raises CardError if ``text`` is not a JSON object with a card's fields."""
+        try:
+            values = json.loads(text)
+        except ValueError as e:
+            raise CardError(f"{where}: its card is not JSON: {e}") from None
+        return cls.from_dict(values, where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only; fields that still have their default are left out."""
+        return _plain(self)
+
+    def to_json(self) -> str:
+        """The text that goes into ONNX metadata and safetensors headers."""
+        return json.dumps(self.to_dict())
+
+    def replace(self, **changes: Any) -> Card:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def _build(cls: type, values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise CardError(f"{where}: expected a mapping, found {type(values).__name__}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    made = {}
+    for key, value in values.items():
+        if key not in fields:
+            close = nearest(key, fields)
+            raise CardError(f"{where}: unknown field '{key}'", f"did you mean '{close}'?" if close else None)
+        if key == "input":
+            value = _build(InputSpec, value, f"{where}.input")
+        elif key in ("scaling", "scaling_deep"):
+            value = _build(Scaling, value, f"{where}.{key}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        made[key] = value
+    try:
+        return cls(**made)
+    except TypeError as e:
+        raise CardError(f"{where}: {e}") from None
+
+
+def _plain(instance: Any) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for f in dataclasses.fields(instance):
+        value = getattr(instance, f.name)
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        if value == default:
+            continue
+        if dataclasses.is_dataclass(value):
+            value = _plain(value)
+        elif isinstance(value, tuple):
+            value = [dict(v) if isinstance(v, Mapping) else v for v in value]
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        out[f.name] = value
+    return out
+
+
+@cache
+def _card_names() -> tuple[str, ...]:
+    folder = resources.files("motes.models")
+    return tuple(sorted(p.name[: -len(".yaml")] for p in folder.iterdir() if p.name.endswith(".yaml")))
+
+
+def list_models(task: str | None = None, pattern: str = "*") -> list[str]:
+    """Names of the networks whose card has this ``task`` and whose name matches the shell ``pattern``; imports none."""
+    names = fnmatch.filter(_card_names(), pattern)
+    return [n for n in names if task is None or model_card(n).task == task]
+
+
+@cache
+def model_card(name: str) -> Card:
+    """The card of a network; raises CardError with the nearest name if there is none."""
+    look_up("model", name, _card_names(), CardError)
+    import yaml
+
+    text = (resources.files("motes.models") / f"{name}.yaml").read_text(encoding="utf-8")
+    return Card.from_dict({"name": name, **yaml.safe_load(text)}, f"models/{name}.yaml")
