@@ -1,0 +1,208 @@
+"""A data set as samples and splits, whatever its folders look like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from motes.data.layouts import Pair, Plan, recognise
+from motes.data.lists import IMAGE_SUFFIXES, read_list
+from motes.errors import DataError
+
+from motes.naming import look_up, nearest
+
+MASK_ENDINGS = ("", "_pixels0", "_mask", "_gt", "_label", "_instance_color_RGB")
+"""What a mask's stem may have after the image's."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its mask.
+
+    Attributes:
+        name: the id of split lists: the image's stem. Where two split folders hold the same stem, the folder is put in
+            front of it (``test_0001``), so that a name is unique in its data set and always a file name.
+        image: the image file.
+        mask: the mask file, or None where there is none.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples and splits of one data set. Made by :func:`open_dataset`; opens no image."""
+
+    root: Path
+    layout: str
+    samples: dict[str, Sample]
+    """By name, in natural order (Misc_2 before Misc_10)."""
+    splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Ids as listed: repeated and missing ones are kept, :func:`motes.data.check` reports them."""
+    plan: Plan | None = None
+    orphan_masks: tuple[Path, ...] = ()
+    """Masks without an image."""
+    hidden: tuple[Path, ...] = ()
+    """Images that share their stem with another one of the same folder, which is the one used."""
+
+    def split(self, name: str | None = None) -> list[Sample]:
+        """The samples of a split in the order of its list, each once; all samples without a name.
+
+        A short name is enough where it is unambiguous: ``train`` finds ``50_50/train`` or ``train_NUAA-SIRST`` if no
+        other split of the data set begins or ends like this.
+
+        Raises:
+            DataError: unknown split, or a listed id without an image.
+        """
+        if name is None:
+            return list(self.samples.values())
+        ids = dict.fromkeys(self.splits[self.split_name(name)])
+        missing = [i for i in ids if i not in self.samples]
+        if missing:
+            close = nearest(missing[0], self.samples)
+            raise DataError(
+                f"split '{name}' of {self.root} lists {len(missing)} of {len(ids)} ids without an image, "
+                f"the first is '{missing[0]}'",
+                f"the nearest image is '{close}'" if close else "see motes data check",
+            )
+        return [self.samples[i] for i in ids]
+
+    def split_name(self, name: str) -> str:
+        """The full name of a split from an unambiguous short one."""
+        if name not in self.splits:
+            short = [s for s in self.splits if s.rpartition("/")[2] == name or s.startswith(f"{name}_")]
+            if len(short) == 1:
+                return short[0]
+            if len(short) > 1:
+                raise DataError(f"split '{name}' may be any of {', '.join(short)} in {self.root}", "give the full name")
+            if not self.splits:
+                raise DataError(
+                    f"{self.root} has no split lists, so there is no split '{name}'",
+                    "make them with motes data split, or use the whole set",
+                )
+        return look_up("split", name, self.splits, DataError)
+
+
+def open_dataset(
+    root: Path | str,
+    layout: str | None = None,
+    *,
+    image_dir: Path | str | None = None,
+    mask_dir: Path | str | None = None,
+    split_file: Path | str | None = None,
+) -> Dataset:
+    """Open a data set by its root folder.
+
+    Args:
+        root: the folder; its layout is recognised by looking (see :mod:`motes.data.layouts`).
+        layout: a layout's name, where looking finds another one than you mean.
+        image_dir: the folder of images, absolute or below ``root``: no layout is looked for then.
+        mask_dir: the folder of masks, absolute or below ``root``; goes with ``image_dir``.
+        split_file: a list of ids, absolute or below ``root``; becomes the split of the file's stem.
+
+    Raises:
+        DataError: no folder, no known layout, no images, or an unreadable list.
+    """
+    root = Path(root)
+    if mask_dir is not None and image_dir is None:
+        raise DataError("mask_dir is given without image_dir", "give both")
+    if image_dir is not None:
+        masks = (_below(root, mask_dir, "mask_dir"),) if mask_dir is not None else ()
+        plan = Plan("told", (Pair(_below(root, image_dir, "image_dir"), masks),))
+    else:
+        plan = recognise(root, layout)
+    lists = dict(plan.lists)
+    if split_file is not None:
+        file = root / split_file if (root / split_file).is_file() else Path(split_file)
+        if not file.is_file():
+            raise DataError(f"no such split file: {split_file} (looked in {root} and here)")
+        lists[file.stem] = file
+    return _index(root, plan, lists)
+
+
+def _index(root: Path, plan: Plan, lists: dict[str, Path]) -> Dataset:
+    found: list[tuple[Pair, str, Sample]] = []
+    orphans: list[Path] = []
+    hidden: list[Path] = []
+    for pair in plan.pairs:
+        images, twice = _by_stem(pair.images)
+        masks = [_masks_by_image(folder, images) for folder in pair.masks]
+        orphans += [file for _, left in masks for file in left]
+        hidden += twice
+        for stem, image in images.items():
+            mask = next((m[stem] for m, _ in masks if stem in m), None)
+            found.append((pair, stem, Sample(stem, image, mask)))
+    if not found:
+        raise DataError(f"no images in {', '.join(str(p.images) for p in plan.pairs)}")
+    clash = len({stem for _, stem, _ in found}) < len(found)
+    samples: dict[str, Sample] = {}
+    folders: dict[str, list[str]] = {p.split: [] for p in plan.pairs if p.split}
+    for pair, stem, sample in found:
+        name = f"{pair.split}_{stem}" if clash else stem
+        samples[name] = Sample(name, sample.image, sample.mask)
+        if pair.split:
+            folders[pair.split].append(name)
+    splits = {name: tuple(ids) for name, ids in folders.items()}
+    splits |= {name: tuple(_as_named(read_list(file), samples)) for name, file in lists.items()}
+    ordered = {name: samples[name] for name in sorted(samples, key=natural)}
+    return Dataset(root, plan.layout, ordered, splits, plan, tuple(orphans), tuple(hidden))
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key by which Misc_2 comes before Misc_10."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files of ``folder`` with an image suffix, in natural order; hidden files are left out."""
+    return sorted(
+        (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")),
+        key=lambda f: natural(f.name),
+    )
+
+
+def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Stem -> file; and the files whose stem was taken already."""
+    taken: dict[str, Path] = {}
+    twice = []
+    for file in image_files(folder):
+        if file.stem in taken:
+            twice.append(file)
+        else:
+            taken[file.stem] = file
+    return taken, twice
+
+
+def _masks_by_image(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Path], list[Path]]:
+    """Image stem -> mask; and the masks that belong to no image. An exact stem wins over one with an ending."""
+    by_stem, _ = _by_stem(folder)
+    masks: dict[str, Path] = {}
+    left = dict(by_stem)
+    for ending in MASK_ENDINGS:
+        for stem in images:
+            if stem not in masks and stem + ending in left:
+                masks[stem] = left.pop(stem + ending)
+    return masks, list(left.values())
+
+
+def _as_named(ids: Iterable[str], samples: dict[str, Sample]) -> list[str]:
+    """Ids without the mask's ending, where a list names the masks."""
+    endings = tuple(e for e in MASK_ENDINGS if e)
+    named = []
+    for i in ids:
+        ending = next((e for e in endings if i.endswith(e)), "")
+        short = i.removesuffix(ending)
+        named.append(short if i not in samples and short in samples else i)
+    return named
+
+
+def _below(root: Path, folder: Path | str, option: str) -> Path:
+    """``folder`` below ``root`` where it is there, else as given."""
+    for path in (root / folder, Path(folder)):
+        if path.is_dir():
+            return path
+    raise DataError(f"{option}: no such folder: {folder} (looked in {root} and here)")
