@@ -1,5 +1,24 @@
 """Data sets: layouts, splits, index, check, synthesis."""
 
+from typing import TYPE_CHECKING
+
 from motes.data.dataset import Dataset, Sample, open_dataset
 
-__all__ = ["Dataset", "Sample", "open_dataset"]
+if TYPE_CHECKING:
+    from motes.data.checks import Finding, check
+    from motes.data.near import near_twins
+    from motes.data.splitting import split
+    from motes.data.summary import info
+
+__all__ = ["Dataset", "Finding", "Sample", "check", "info", "near_twins", "open_dataset", "split"]
+
+_LATER = {"check": "checks", "Finding": "checks", "info": "summary", "near_twins": "near", "split": "splitting"}
+"""Imported on first use: opening a data set needs no pixels."""
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(f"motes.data.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'motes.data' has no attribute '{name}'")

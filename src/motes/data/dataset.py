@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from motes.data.layouts import Pair, Plan, recognise
-from motes.data.lists import IMAGE_SUFFIXES, read_list
+from motes.data.lists import read_list
 from motes.errors import DataError
-
+from motes.imaging import is_image_path
 from motes.naming import look_up, nearest
 
 MASK_ENDINGS = ("", "_pixels0", "_mask", "_gt", "_label", "_instance_color_RGB")
@@ -160,7 +160,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 def image_files(folder: Path) -> list[Path]:
     """The files of ``folder`` with an image suffix, in natural order; hidden files are left out."""
     return sorted(
-        (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")),
+        (f for f in folder.iterdir() if is_image_path(f)),
         key=lambda f: natural(f.name),
     )
 

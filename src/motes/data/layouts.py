@@ -12,7 +12,7 @@ from pathlib import Path
 
 from motes.data.lists import looks_like_list
 from motes.errors import DataError
-from motes.naming import look_up
+from motes.naming import look_up, nearest
 
 
 @dataclass(frozen=True)
@@ -100,22 +100,22 @@ def _basicirstd(root: Path) -> Plan | None:
     pair, lists = _pair(root), _folder(root, "img_idx")
     if pair is None or lists is None:
         return None
-    return Plan("basicirstd", (pair,), _lists_in(lists) | _other_lists(root, pair, lists))
+    return Plan("basicirstd", (pair,), _lists_in(lists) | _other_lists(root, pair.images, *pair.masks, lists))
 
 
 def _dnanet(root: Path) -> Plan | None:
-    """``images``, ``masks``, ``<folder>/*.txt`` (DNANet's ``50_50/train.txt``, RepISD-Net's ``idx_427/trainval.txt``)."""
+    """``images``, ``masks``, ``<folder>/*.txt`` (DNANet: ``50_50/train.txt``, RepISD-Net: ``idx_427/trainval.txt``)."""
     pair = _pair(root)
     if pair is None:
         return None
-    lists = _other_lists(root, pair)
+    lists = _other_lists(root, pair.images, *pair.masks)
     return Plan("dnanet", (pair,), lists) if any("/" in name for name in lists) else None
 
 
 def _serankdet(root: Path) -> Plan | None:
     """``{trainval,test}/{images,masks}``, the list being what lies there."""
     pairs = [Pair(p.images, p.masks, d.name) for d in _split_folders(root) if (p := _pair(d))]
-    return Plan("serankdet", tuple(pairs)) if pairs else None
+    return Plan("serankdet", tuple(pairs), _other_lists(root, *_split_folders(root))) if pairs else None
 
 
 def _factseg(root: Path) -> Plan | None:
@@ -125,7 +125,7 @@ def _factseg(root: Path) -> Plan | None:
         images, masks = _folder(folder, "images/images"), _folder(folder, "masks/images")
         if images and masks:
             pairs.append(Pair(images, (masks,), folder.name))
-    return Plan("factseg", tuple(pairs)) if pairs else None
+    return Plan("factseg", tuple(pairs), _other_lists(root, *_split_folders(root))) if pairs else None
 
 
 def _irstd1k(root: Path) -> Plan | None:
@@ -134,13 +134,13 @@ def _irstd1k(root: Path) -> Plan | None:
     if images is None or masks is None:
         return None
     pair = Pair(images, (masks,))
-    return Plan("irstd1k", (pair,), _other_lists(root, pair))
+    return Plan("irstd1k", (pair,), _other_lists(root, pair.images, *pair.masks))
 
 
 def _plain(root: Path) -> Plan | None:
     """``images``, ``masks``, lists beside them where there are any."""
     pair = _pair(root)
-    return Plan("plain", (pair,), _other_lists(root, pair)) if pair else None
+    return Plan("plain", (pair,), _other_lists(root, pair.images, *pair.masks)) if pair else None
 
 
 LAYOUTS: dict[str, Callable[[Path], Plan | None]] = {
@@ -177,11 +177,11 @@ def _lists_in(folder: Path) -> dict[str, Path]:
     return lists
 
 
-def _other_lists(root: Path, pair: Pair, known: Path | None = None) -> dict[str, Path]:
-    """Lists in the root itself, and as ``folder/name`` in the folders beside the images."""
+def _other_lists(root: Path, *known: Path) -> dict[str, Path]:
+    """Lists in the root itself, and as ``folder/name`` in its folders other than the ``known`` ones."""
     lists = {f.stem: f for f in _text_files(root)}
     for folder in _children(root):
-        if folder.is_dir() and folder not in (pair.images, *pair.masks, known):
+        if folder.is_dir() and folder not in known:
             lists |= {f"{folder.name}/{f.stem}": f for f in _text_files(folder)}
     return lists
 
@@ -231,8 +231,6 @@ def _found(root: Path) -> str:
 
 
 def _nearest_sibling(root: Path) -> str | None:
-    from motes.naming import nearest
-
     if not root.parent.is_dir():
         return None
     close = nearest(root.name, (d.name for d in _children(root.parent) if d.is_dir()))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from motes.errors import DataError
-IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
+from motes.imaging import IMAGE_SUFFIXES, atomic_path
 
 
 def read_list(path: Path) -> list[str]:
@@ -35,7 +35,6 @@ def read_list(path: Path) -> list[str]:
 
 def write_list(path: Path, ids: Iterable[str]) -> None:
     """Write one id a line (UTF-8, ``\\n``), whole or not at all."""
-    from motes.imaging import atomic_path
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
