@@ -1,0 +1,18 @@
+"""Numpy accumulators that can be merged: ``update()``, ``merge()``, ``compute()`` under named protocols."""
+
+from motes.metrics.components import Components, components
+from motes.metrics.curves import PixelCurve, TargetCurve
+from motes.metrics.protocols import PROTOCOLS, Protocol, protocol
+from motes.metrics.segmentation import SegmentationScore, Value
+
+__all__ = [
+    "PROTOCOLS",
+    "Components",
+    "PixelCurve",
+    "Protocol",
+    "SegmentationScore",
+    "TargetCurve",
+    "Value",
+    "components",
+    "protocol",
+]

@@ -1,0 +1,60 @@
+"""How far a number can be trusted: 95 % intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+NORMAL = 1.959963984540054
+"""97.5 % quantile of the normal distribution."""
+
+Interval = tuple[float, float]
+
+
+def wilson(successes: float, trials: float) -> Interval | None:
+    """Wilson's interval of a proportion; None without trials. 277 of 297 gives (0.898, 0.956)."""
+    if trials <= 0:
+        return None
+    p, z2 = successes / trials, NORMAL**2
+    centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = NORMAL * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
+    # The ends at 0 and n are exact; rounding must not put them at 1e-17 or 0.9999999.
+    return (0.0 if successes <= 0 else centre - half, 1.0 if successes >= trials else centre + half)
+
+
+def zero_rate(exposure: float) -> Interval | None:
+    """Interval of a Poisson rate after no event in ``exposure``: 0 to 3.689 / exposure."""
+    return (0.0, -math.log(0.025) / exposure) if exposure > 0 else None
+
+
+def resampling_weights(images: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each image occurs in each bootstrap resample: float64 [resamples, images]."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(images, size=(resamples, images)) + np.arange(resamples)[:, None] * images
+    return np.bincount(drawn.ravel(), minlength=resamples * images).reshape(resamples, images).astype(np.float64)
+
+
+def bootstrap(
+    weights: np.ndarray, columns: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]
+) -> Interval | None:
+    """Percentile interval of a statistic of summed columns.
+
+    Args:
+        weights: [resamples, images].
+        columns: per-image counts [images, K].
+        statistic: sums [resamples, K] -> values [resamples]; NaN where undefined.
+
+    Returns:
+        None for fewer than two images, whose spread says nothing.
+    """
+    if columns.shape[0] < 2:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = statistic(weights @ columns.astype(np.float64))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
