@@ -1,0 +1,252 @@
+"""Targets of synthetic frames: their shape behind the optics, where they go, and what can be measured of them.
+
+Definitions, used everywhere in this room:
+
+- Position: pixel centres have integer coordinates; ``x`` counts columns, ``y`` rows. Positions are sub-pixel.
+- Amplitude: what a target adds to its brightest pixel, in counts (grey levels where ``bits`` is 8).
+- SNR: amplitude / sqrt(temporal noise variance at the background's level there + step^2 / 12), where ``step`` is the
+  quantisation step. Neither clutter nor fixed pattern counts as noise here.
+- SCR: (brightest target pixel - local mean) / local standard deviation in the finished frame; local = a rectangle that reaches
+  ``LOCAL`` px beyond the target's mask, without the pixels to which any target adds more than 2 % of its amplitude, and
+  without stuck pixels. Noise, fixed pattern and clutter all count.
+- Mask: pixels to which the target adds more than ``mask_fraction`` of its amplitude, at least the brightest one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+LOCAL = 10
+"""Reach of the local background beyond a target, in px."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target, true values.
+
+    Args:
+        x, y: centre of its energy, px, sub-pixel.
+        amplitude: what it adds to its brightest pixel, counts.
+        snr, scr: see the module.
+        sigma: standard deviation of the point-spread function, px.
+        extent: length of the body before the optics, px; 0 for a point.
+        area: pixels of its mask.
+        box: x1, y1, x2, y2 of its mask, px, half-open.
+        kind: "point", "disc", "cross" or "pair" ("square" in ``noise_scene``).
+    """
+
+    x: float
+    y: float
+    amplitude: float
+    snr: float
+    scr: float
+    sigma: float
+    extent: float = 0.0
+    area: int = 0
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+    kind: str = "point"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A frame and everything that is known about it.
+
+    Args:
+        pixels: [H, W], uint8 for 8 bits, else uint16 in sensor counts.
+        mask: bool [H, W], the targets.
+        targets: in the order they were placed; no two masks touch.
+        sky: bool [H, W], True where the background is sky.
+        kind: which background was drawn ("mixed" is resolved).
+        bits: 8, 14 or 16.
+        noise: temporal noise of the frame in counts (root mean square over pixels, without quantisation).
+        stuck: int [N, 2], x and y of dead and hot pixels.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray
+    targets: list[Target]
+    sky: np.ndarray
+    kind: str
+    bits: int
+    noise: float
+    stuck: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+
+
+@dataclass(frozen=True)
+class Body:
+    """A target in its window: ``signal`` float32 [h, w] counts, ``mask`` bool [h, w], ``window`` a pair of slices."""
+
+    x: float
+    y: float
+    window: tuple[slice, slice]
+    signal: np.ndarray
+    mask: np.ndarray
+    snr: float
+    extent: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    snr: tuple[float, float]
+    scr: tuple[float, float] | None
+    min_scr: float
+    extended: float
+    size: tuple[float, float]
+    mask_fraction: float
+
+
+@dataclass(frozen=True)
+class Site:
+    frame: np.ndarray  # counts with noise, no targets
+    noise: np.ndarray  # quantisation included
+    ceiling: float
+    sky: np.ndarray
+    stuck: np.ndarray
+
+
+def place_targets(place: Site, count: int, sigma: float, ask: Wish, rng: np.random.Generator) -> list[Body]:
+    """Draw shapes, then positions where they are visible, apart from each other and from the border."""
+    height, width = place.frame.shape
+    blocked = np.zeros((height, width), bool)
+    blocked[place.stuck[:, 1], place.stuck[:, 0]] = True
+    bodies: list[Body] = []
+    for _ in range(count):
+        kind, points, extent = _shape(rng, ask)
+        strength = rng.uniform(*(ask.scr or ask.snr))
+        anywhere = rng.random() < 0.25  # else in the sky, where there is one
+        reach = math.ceil(extent / 2 + 4 * sigma + 1)
+        margin = min(math.ceil(extent / 2 + 2 * sigma) + 2, min(height, width) // 2 - 1)
+        best: tuple[float, Body] | None = None
+        for _ in range(40):
+            x, y = rng.uniform(margin, width - 1 - margin), rng.uniform(margin, height - 1 - margin)
+            row, column = round(y), round(x)
+            near = (
+                slice(max(row - reach - 2, 0), row + reach + 3),
+                slice(max(column - reach - 2, 0), column + reach + 3),
+            )
+            if blocked[near].any():
+                continue
+            window = (
+                slice(max(row - reach, 0), min(row + reach + 1, height)),
+                slice(max(column - reach, 0), min(column + reach + 1, width)),
+            )
+            shape = integrate(points + np.array([x, y]), sigma, window)
+            shape /= shape.max()
+            local = place.frame[
+                max(row - reach - LOCAL, 0) : row + reach + LOCAL,
+                max(column - reach - LOCAL, 0) : column + reach + LOCAL,
+            ]
+            mean, spread = float(local.mean()), max(float(local.std()), 1e-6)
+            level = float(place.frame[row, column])
+            noise = float(place.noise[row, column])
+            amplitude = strength * spread + mean - level if ask.scr else strength * noise
+            if amplitude <= 0:
+                continue
+            score = (level + amplitude - mean) / spread
+            if level + 0.6 * amplitude > place.ceiling:
+                score -= 1e6
+            if not (anywhere or place.sky[row, column]):
+                score -= 1e3
+            if best is None or score > best[0]:
+                body = Body(
+                    x,
+                    y,
+                    window,
+                    shape * np.float32(amplitude),
+                    shape > min(ask.mask_fraction, 0.999),
+                    amplitude / noise,
+                    extent,
+                    kind,
+                )
+                best = (score, body)
+            if score >= ask.min_scr:
+                break
+        if best is not None:
+            bodies.append(best[1])
+            blocked[best[1].window] = True
+    return bodies
+
+
+def integrate(points: np.ndarray, sigma: float, window: tuple[slice, slice]) -> np.ndarray:
+    """Image of equally bright points behind Gaussian optics, integrated over square pixels exactly (differences of erf).
+
+    Args:
+        points: [N, 2], x and y px. sigma: px. window: rows and columns to compute.
+
+    Returns:
+        float32 [h, w]; over an infinite window the sum is 1.
+    """
+    erf = np.frompyfunc(math.erf, 1, 1)
+
+    def share(
+        centres: np.ndarray, span: slice
+    ) -> np.ndarray:  # [N, n]: how much of a point's line falls into each pixel
+        edges = np.arange(span.start, span.stop + 1) - 0.5
+        return np.diff(erf((edges[None] - centres[:, None]) / (sigma * math.sqrt(2))).astype(np.float64), axis=1) / 2
+
+    rows, columns = share(points[:, 1], window[0]), share(points[:, 0], window[1])
+    return (rows.T @ columns / len(points)).astype(np.float32)
+
+
+def _shape(rng: np.random.Generator, ask: Wish) -> tuple[str, np.ndarray, float]:
+    """Kind, points [N, 2] around their centre (x, y px) and length of a target's body."""
+    if rng.random() >= ask.extended:
+        return "point", np.zeros((1, 2)), 0.0
+    length = float(rng.uniform(*ask.size))
+    angle = rng.uniform(0, math.pi)
+    kind = str(rng.choice(["disc", "cross", "pair"], p=[0.5, 0.3, 0.2]))
+    if kind == "disc":  # a hull: points of a sunflower, squeezed
+        n = np.arange(24)
+        radius, turn = np.sqrt((n + 0.5) / 24) * length / 2, n * 2.399963
+        points = np.stack([radius * np.cos(turn), radius * np.sin(turn) * rng.uniform(0.3, 1.0)], axis=1)
+    elif kind == "cross":  # fuselage and wings
+        along = np.linspace(-0.5, 0.5, 9) * length
+        wings = np.linspace(-0.5, 0.5, 7) * length * rng.uniform(0.4, 1.0)
+        points = np.concatenate(
+            [np.stack([along, 0 * along], axis=1), np.stack([0 * wings + 0.1 * length, wings], axis=1)]
+        )
+    else:  # two engines
+        points = np.array([[-0.5, 0.0], [0.5, 0.0]]) * length
+    points -= points.mean(axis=0)
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    return kind, points @ turn, length
+
+
+def measure(pixels: np.ndarray, bodies: list[Body], stuck: np.ndarray, sigma: float, step: float) -> list[Target]:
+    """SCR in the finished frame, mask areas and boxes."""
+    height, width = pixels.shape
+    taken = np.zeros((height, width), bool)
+    taken[stuck[:, 1], stuck[:, 0]] = True
+    for body in bodies:
+        taken[body.window] |= body.signal > 0.02 * body.signal.max()
+    found = []
+    for body in bodies:
+        rows, columns = np.nonzero(body.mask)
+        top, left = body.window[0].start, body.window[1].start
+        x1, y1, x2, y2 = (
+            int(v) for v in (left + columns.min(), top + rows.min(), left + columns.max() + 1, top + rows.max() + 1)
+        )
+        around = (slice(max(y1 - LOCAL, 0), y2 + LOCAL), slice(max(x1 - LOCAL, 0), x2 + LOCAL))
+        local = pixels[around][~taken[around]].astype(np.float64)
+        peak = float(pixels[body.window][body.mask].max())
+        scr = (peak - local.mean()) / max(local.std(), 1e-6) if local.size else math.nan
+        amplitude = float(body.signal.max()) / step
+        found.append(
+            Target(
+                body.x,
+                body.y,
+                amplitude,
+                body.snr,
+                float(scr),
+                sigma,
+                body.extent,
+                int(body.mask.sum()),
+                (x1, y1, x2, y2),
+                body.kind,
+            )
+        )
+    return found
