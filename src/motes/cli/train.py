@@ -1,9 +1,51 @@
-"""``motes train``."""
+"""``motes train`` and ``motes recipes``."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from motes.errors import MissingExtraError, MotesError
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
+    """Add the commands to ``app``."""
+    app.command(epilog="Example: motes train repisdnet_sirst data.root=~/data/sirst loop.epochs=100")(train)
+    app.command(epilog="Example: motes recipes repisdnet_sirst")(recipes)
+
+
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe of `motes recipes`, or a .yaml file.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder, exactly.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+) -> None:
+    """Train a network from a recipe; Ctrl-C saves, --resume goes on bit for bit."""
+    if (recipe is None) == (resume is None):
+        raise MotesError("give either a recipe or --resume RUN", "`motes recipes` lists the recipes")
+    try:
+        import lightning.fabric  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("motes train", "train") from None
+    from motes.training import start
+
+    folder = start(recipe, overrides or [], resume, runs)
+    if folder is not None:
+        typer.echo(f"{folder}")
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe, every default written out.")] = None,
+) -> None:
+    """List the shipped recipes, or print one."""
+    from motes.training.recipe import dump_recipe, load_recipe, recipe_names
+
+    if name is not None:
+        typer.echo(dump_recipe(load_recipe(name)))
+        return
+    for known in recipe_names():
+        recipe = load_recipe(known)
+        typer.echo(f"{known:36} {recipe.model.name} on {recipe.data.name}, {recipe.loop.epochs} epochs")

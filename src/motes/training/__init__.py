@@ -1,0 +1,30 @@
+"""Recipes and the loop that runs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, runs: Path) -> Path | None:
+    """Trains a recipe in a new run folder, or goes on with one; returns the folder (None in all but the main process)."""
+    from motes.training.loop import make_fabric, train
+    from motes.training.recipe import load_recipe
+    from motes.training.report import write_report
+    from motes.training.run import Run
+    from motes.training.selection import select_frames
+
+    main = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    if resume is not None:
+        run, chosen = Run.open(resume, quiet=not main)
+        frames = select_frames(chosen)
+    else:
+        chosen = load_recipe(recipe or "", overrides)
+        frames = select_frames(chosen)
+        run = Run.create(chosen, runs, quiet=not main)
+    train(chosen, frames, run, make_fabric(chosen))
+    if not main:
+        return None
+    write_report(chosen, frames, run)
+    return run.folder

@@ -1,0 +1,258 @@
+"""The training loop: one readable place, on Lightning Fabric for precision, devices and several processes.
+
+What a step trains on is a function of (seed, step): the order of the frames, their augmentation and dropout are all
+drawn from generators seeded with it. So a checkpoint needs no generator state, and a resumed training ends bit-equal to
+an uninterrupted one (same machine, same number of threads).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from motes.cards import Card
+from motes.checkpoints import load_published, read_state, write_safetensors
+from motes.errors import MotesError
+from motes.losses import Sum, create_loss
+from motes.metrics import SegmentationScore
+from motes.models import create_model
+from motes.models.allocator import keep_freed_memory
+from motes.training.recipe import Recipe
+from motes.training.run import Run
+from motes.training.samples import Batch, Order, TrainingSet, loader
+from motes.training.schedule import MovingAverage, create_optimizer, learning_rate
+from motes.training.selection import Frames, validate
+
+
+def train(recipe: Recipe, frames: Frames, run: Run, fabric: Fabric | None = None) -> Path:
+    """Trains until the recipe's end and returns the run's ``best.safetensors``.
+
+    Goes on from ``run``'s last checkpoint if there is one. Ctrl-C (and SIGTERM) finish the step, save and raise
+    KeyboardInterrupt.
+    """
+    keep_freed_memory()
+    trainer = Trainer(fabric or make_fabric(recipe), recipe, frames, run)
+    trainer.restore()
+    with Interruption() as interruption:
+        trainer.fit(interruption)
+    return run.folder / "best.safetensors"
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """Fabric as the recipe says; under torchrun or SLURM the number of processes comes from there."""
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.loop.devices))
+    nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
+    many = devices * nodes > 1
+    fabric = Fabric(
+        accelerator=recipe.loop.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if many else "auto",
+        precision=recipe.loop.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+class Trainer:
+    """The state of one training and the steps that change it."""
+
+    def __init__(self, fabric: Fabric, recipe: Recipe, frames: Frames, run: Run) -> None:
+        self.fabric, self.recipe, self.frames, self.run = fabric, recipe, frames, run
+        loop = recipe.loop
+        torch.manual_seed(loop.seed)
+        net = make_network(recipe)
+        self.card: Card = net.card
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        if loop.channels_last:
+            net = net.to(memory_format=torch.channels_last)
+        self.average = MovingAverage(net, loop.ema) if loop.ema else None
+        optimizer = create_optimizer(recipe.optimizer, net.parameters())
+        self.net, self.optimizer = fabric.setup(net, optimizer)
+        if self.average:
+            self.average.state = {k: v.to(fabric.device) for k, v in self.average.state.items()}
+        self.loss = Sum([create_loss(p.name, **p.options) for p in recipe.losses], [p.weight for p in recipe.losses])
+        self.data = TrainingSet(frames.train, self.card.input, recipe.transform, loop.seed)
+        frames_per_epoch = sum(frames.repeats)
+        self.steps_per_epoch = max(int(frames_per_epoch // (loop.batch_size * fabric.world_size * loop.accumulate)), 1)
+        self.steps = min(loop.epochs * self.steps_per_epoch, loop.max_steps or 10**12)
+        self.step = 0
+        self.best: float | None = None
+        self.best_epoch = 0
+
+    def fit(self, interruption: Interruption) -> None:
+        loop = self.recipe.loop
+        order = Order(
+            self.frames.repeats, loop.batch_size, self.steps_per_epoch * loop.accumulate, loop.seed,
+            self.fabric.global_rank, self.fabric.world_size, start=self.step * loop.accumulate,
+        )  # fmt: skip
+        batches = iter(loader(self.data, order, loop.workers))
+        with self.run.progress(self.steps, self.step) as progress:
+            while self.step < self.steps and not self.out_of_patience():
+                started = time.perf_counter()
+                value, rate = self.optimizer_step([next(batches) for _ in range(loop.accumulate)])
+                self.step += 1
+                epoch = self.step / self.steps_per_epoch
+                row = {"step": self.step, "epoch": round(epoch, 4), "lr": rate, "loss": value}
+                row["seconds"] = round(time.perf_counter() - started, 3)
+                at_end = self.step == self.steps
+                if self.step % self.steps_per_epoch == 0 or at_end:
+                    self.end_epoch(round(epoch), row, at_end)
+                progress(row)
+                self.run.log(row)
+                stop = interruption.requested
+                if stop or at_end or self.step % loop.checkpoint_every == 0 or self.step % self.steps_per_epoch == 0:
+                    self.save()
+                if stop:
+                    raise KeyboardInterrupt
+
+    def optimizer_step(self, batches: Sequence[Batch]) -> tuple[float, float]:
+        """One update of the weights; returns the loss and the learning rate."""
+        recipe, fabric = self.recipe, self.fabric
+        # Dropout is drawn from here; any two steps and processes differ.
+        torch.manual_seed((recipe.loop.seed * 1_000_003 + self.step) * 4096 + fabric.global_rank)
+        at = self.step / self.steps_per_epoch
+        at = float(int(at)) if recipe.schedule.unit == "epoch" else at
+        rate = learning_rate(recipe.schedule, recipe.optimizer.lr, at, recipe.loop.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.net.train()
+        total = 0.0
+        for k, batch in enumerate(batches):
+            images, masks = (fabric.to_device(t) for t in (batch.images, batch.masks))
+            if recipe.loop.channels_last:
+                images = images.to(memory_format=torch.channels_last)
+            with fabric.no_backward_sync(self.net, enabled=k < len(batches) - 1):
+                loss = self.loss(self.net(images), masks) / len(batches)
+                value = float(loss.detach())
+                if value != value or value in (float("inf"), float("-inf")):
+                    shown = ", ".join(batch.names[:8]) + (" ..." if len(batch.names) > 8 else "")
+                    raise MotesError(
+                        f"the loss became {value} at step {self.step} (epoch {int(at)}) on the batch {shown}",
+                        "lower optimizer.lr, set loop.clip_norm, or look at these frames",
+                    )
+                fabric.backward(loss)
+            total += value
+        if recipe.loop.clip_norm:
+            fabric.clip_gradients(self.net, self.optimizer, max_norm=recipe.loop.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.net.module)
+        return total, rate
+
+    def end_epoch(self, epoch: int, row: dict[str, Any], at_end: bool) -> None:
+        """Validation, best weights, kept weights."""
+        validation, loop = self.recipe.validation, self.recipe.loop
+        if self.frames.val and (epoch % validation.every == 0 or at_end):
+            score = self.validate()
+            values = {k: v.value for k, v in score.compute().items() if k in ("iou", "niou", "pd", "fa", validation.metric)}
+            row |= {f"val_{k}": v for k, v in values.items()}
+            value = values.get(validation.metric)
+            if value is not None and (self.best is None or value > self.best):
+                self.best, self.best_epoch = value, epoch
+                self.write("best.safetensors", epoch, values)
+        elif not self.frames.val and at_end:
+            self.write("best.safetensors", epoch, {})
+        if loop.keep_every and (epoch % loop.keep_every == 0 or at_end):
+            self.write(f"step-{self.step:07d}.safetensors", epoch, {})
+
+    def validate(self) -> SegmentationScore:
+        """The score of the weights that would be shipped (the average, if one is kept) over all processes."""
+        net = self.net.module
+        own = {k: v.clone() for k, v in net.state_dict().items()} if self.average else None
+        if self.average:
+            net.load_state_dict(self.average.state)
+        try:
+            return validate(net.eval(), self.frames.val, self.card, self.recipe.validation.protocol, self.fabric)
+        finally:
+            if own is not None:
+                net.load_state_dict(own)
+
+    def out_of_patience(self) -> bool:
+        patience = self.recipe.validation.patience
+        epoch = self.step // self.steps_per_epoch
+        return patience is not None and epoch - self.best_epoch >= patience * self.recipe.validation.every
+
+    def write(self, name: str, epoch: int, values: dict[str, Any]) -> None:
+        if self.fabric.global_rank:
+            return
+        state = self.average.state if self.average else self.net.module.state_dict()
+        training = {
+            "data": self.frames.name, "split": self.recipe.data.train or "all", "recipe": self.recipe.name, "seed": self.recipe.loop.seed,
+            "epochs": epoch, "step": self.step, "validation": {k: v for k, v in values.items() if v is not None},
+        }  # fmt: skip
+        card = self.card.replace(training=training, published=())
+        write_safetensors(self.run.folder / name, {k: v.cpu().numpy() for k, v in state.items()}, card)
+
+    def save(self) -> None:
+        if self.fabric.global_rank == 0:
+            self.run.save_checkpoint(
+                {
+                    "step": self.step,
+                    "best": self.best,
+                    "best_epoch": self.best_epoch,
+                    "net": self.net.module.state_dict(),
+                    "optimizer": self.optimizer.optimizer.state_dict(),
+                    "average": self.average.state_dict() if self.average else None,
+                }
+            )
+        self.fabric.barrier()
+
+    def restore(self) -> None:
+        saved = self.run.load_checkpoint(self.fabric.device)
+        if saved is None:
+            return
+        self.net.module.load_state_dict(saved["net"])
+        self.optimizer.optimizer.load_state_dict(saved["optimizer"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
+        self.step, self.best, self.best_epoch = saved["step"], saved["best"], saved["best_epoch"]
+        self.run.forget_after(self.step)
+
+
+class Interruption:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after the step; the second one stops at once."""
+
+    requested = False
+
+    def __enter__(self) -> Interruption:
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _request(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def make_network(recipe: Recipe) -> nn.Module:
+    """The recipe's network with its card's input replaced by the recipe's, and its initial weights."""
+    part = recipe.model
+    channels = recipe.input.channels if recipe.input else None
+    net = create_model(part.name, part.variant, in_channels=channels, **part.options)
+    if recipe.input:
+        net.card = dataclasses.replace(net.card, input=recipe.input)
+    if part.init:
+        load_published(net, read_state(Path(part.init)))
+    return net
+
+

@@ -1,0 +1,225 @@
+"""Recipes: everything that decides a training, validated before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from motes.cards import InputSpec
+from motes.errors import MotesError
+from motes.naming import look_up, nearest
+
+
+class Part(BaseModel):
+    """A section of a recipe: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelPart(Part):
+    """Which network, and what it starts from."""
+
+    name: str
+    variant: str | None = None
+    options: dict[str, Any] = {}
+    init: str | None = None  # weights to start from (.safetensors of this network)
+
+
+class ExtraData(Part):
+    """A further data set whose frames are mixed into training."""
+
+    root: str
+    split: str | None = None
+    repeat: float = Field(1.0, gt=0)  # how often each frame counts in an epoch
+
+
+class DataPart(Part):
+    """Which frames are trained on, and which decide."""
+
+    name: str = ""  # how results name the data set
+    root: str | None = None  # a folder, or a name under MOTES_DATA
+    layout: str | None = None
+    train: str | None = None  # a split of the data set, or a list of ids (.txt; shipped ones as lists/NAME.txt)
+    val: str | None = None  # likewise; none: ``val_fraction`` of train is carved out
+    val_fraction: float = Field(0.15, ge=0, lt=1)
+    exclude: tuple[str, ...] = ()  # lists of ids that must not be trained on
+    extra: tuple[ExtraData, ...] = ()
+
+
+class TransformPart(Part):
+    """Augmentation; a function of (seed, epoch, index). See ``training/transforms.py``."""
+
+    name: Literal["serankdet", "target"] = "serankdet"
+    crop: int = Field(256, ge=8)
+    long_side: tuple[float, float] = (0.5, 2.0)  # serankdet: the long side, relative to crop
+    scale: tuple[float, float] = (0.5, 2.0)  # target: magnification of the frame
+    centred: float = Field(0.8, ge=0, le=1)  # target: how often a crop holds a target on purpose
+    flip: float = Field(0.5, ge=0, le=1)
+    rotate: bool = False  # by multiples of 90 degrees, and vertical flips
+    blur: float = Field(0.5, ge=0, le=1)
+    gain: float = Field(0.0, ge=0)  # contrast is multiplied by exp(uniform(-gain, gain))
+    offset: float = Field(0.0, ge=0)  # brightness, in units of the scaled input
+    gamma: float = Field(0.0, ge=0)
+    noise: float = Field(0.0, ge=0)  # largest standard deviation of added noise, in units of the scaled input
+
+
+class LossPart(Part):
+    """One term of the loss."""
+
+    name: str
+    weight: float = 1.0
+    options: dict[str, Any] = {}
+
+
+class OptimizerPart(Part):
+    """An optimiser of ``torch.optim`` by its name."""
+
+    name: str = "AdamW"
+    lr: float = Field(1e-3, gt=0)
+    options: dict[str, Any] = {}
+
+
+class SchedulePart(Part):
+    """The learning rate over the training; see ``training/schedule.py``."""
+
+    name: Literal["constant", "poly", "cosine", "step"] = "cosine"
+    warmup_epochs: float = Field(0, ge=0)
+    min_lr: float = Field(0.0, ge=0)
+    power: float = 0.9
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    unit: Literal["step", "epoch"] = "step"
+    horizon: Literal["rest", "total"] = "rest"  # what the decay is relative to: epochs after the warm-up, or all (SeRankDet)
+
+
+class LoopPart(Part):
+    """How long, how much at a time, in which precision."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(16, ge=1)  # per process
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+    clip_norm: float | None = Field(None, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+    seed: int = 0
+    workers: int = Field(2, ge=0)
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = Field(1, ge=1)
+    checkpoint_every: int = Field(100, ge=1)  # optimiser steps between two last.ckpt
+    keep_every: int | None = Field(None, ge=1)  # epochs between two kept step-*.safetensors
+    max_steps: int | None = Field(None, ge=1)  # stop early, for tests and smoke runs
+
+
+class ValidationPart(Part):
+    """What selects the best weights."""
+
+    every: int = Field(1, ge=1)  # epochs
+    protocol: str = "native"
+    metric: str = "iou"
+    patience: int | None = Field(None, ge=1)  # validations without a gain before the training stops
+    selects_on_test: bool = False  # said in the report where a paper did so
+
+
+class Recipe(Part):
+    """A whole training."""
+
+    name: str = ""
+    note: str = ""
+    model: ModelPart
+    input: InputSpec | None = None  # default: the network's card
+    data: DataPart = DataPart()
+    transform: TransformPart = TransformPart()
+    losses: tuple[LossPart, ...] = Field(min_length=1)
+    optimizer: OptimizerPart = OptimizerPart()
+    schedule: SchedulePart = SchedulePart()
+    loop: LoopPart
+    validation: ValidationPart = ValidationPart()
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    return sorted(p.name[:-5] for p in resources.files("motes.recipes").iterdir() if p.name.endswith(".yaml"))
+
+
+def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
+    """A shipped recipe by name, or a YAML file by path, with ``key.sub=value`` changes applied.
+
+    Raises MotesError naming the file, the key and the nearest known one.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise MotesError(f"no recipe file {path}", "`motes recipes` lists the shipped ones")
+        text, where, default_name = path.read_text(encoding="utf-8"), str(path), path.stem
+    else:
+        look_up("recipe", name, recipe_names())
+        text = (resources.files("motes.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+        where, default_name = f"recipe '{name}'", name
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise MotesError(f"{where} is not valid YAML: {' '.join(str(e).split())}") from None
+    if not isinstance(values, dict):
+        raise MotesError(f"{where} holds no keys")
+    for item in overrides:
+        _override(values, item)
+    values.setdefault("name", default_name)
+    return parse_recipe(values, where)
+
+
+def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """A validated recipe; MotesError for the first thing that is wrong."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as e:
+        error = e.errors()[0]
+        key = ".".join(str(p) for p in error["loc"])
+        if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            close = nearest(str(error["loc"][-1]), _known_keys(error["loc"][:-1]))
+            raise MotesError(f"{where}: unknown key '{key}'", f"did you mean '{close}'?" if close else None) from None
+        raise MotesError(f"{where}: {key}: {error['msg'].lower()}, found {error['input']!r}") from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe with every default written out, as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(values: dict[str, Any], item: str) -> None:
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise MotesError(f"'{item}' is not of the form key=value", "for instance loop.epochs=20")
+    node = values
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise MotesError(f"'{key}': {parent} has no keys below it")
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise MotesError(f"'{item}': the value is not valid YAML") from None
+    if isinstance(node[leaf], str):  # YAML 1.1 reads 1e-3 as text
+        try:
+            node[leaf] = float(node[leaf])
+        except ValueError:
+            return
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Recipe
+    for step in location:
+        if isinstance(step, int):
+            continue
+        field = getattr(model, "model_fields", {}).get(step)
+        if field is None:
+            break
+        kinds = [field.annotation, *get_args(field.annotation)]
+        model = next((k for k in kinds if hasattr(k, "model_fields") or hasattr(k, "__dataclass_fields__")), None)
+    return list(getattr(model, "model_fields", None) or getattr(model, "__dataclass_fields__", {}))

@@ -1,0 +1,129 @@
+"""Training frames as tensors, in an order that is a function of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from motes.cards import InputSpec, Scaling
+from motes.data import Sample
+from motes.errors import DataError
+from motes.imaging import fix_scaling, network_input, read_image, read_mask, scale
+from motes.training.recipe import TransformPart
+from motes.training.transforms import augment
+
+Key = tuple[int, int]
+"""(epoch, index of the frame): with the seed, all that decides a training sample."""
+
+
+@dataclass
+class Batch:
+    """images [B, C, H, W] float32, masks [B, 1, H, W] float32 with values 0 and 1, and the frames' names."""
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    names: list[str]
+
+
+class TrainingSet(Dataset[tuple[np.ndarray, np.ndarray, str]]):
+    """Augmented training frames; item (epoch, index) is the same whoever asks, whenever."""
+
+    def __init__(self, samples: Sequence[Sample], spec: InputSpec, transform: TransformPart, seed: int) -> None:
+        for sample in samples:
+            if sample.mask is None:
+                raise DataError(f"{sample.image} has no mask, so it cannot be trained on")
+        self.samples, self.spec, self.transform, self.seed = list(samples), spec, transform, seed
+        self.scaled_spec = replace(spec, scaling_deep=Scaling("fixed", 0.0, 1.0))
+        self._load = lru_cache(maxsize=2048)(self._read)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> tuple[np.ndarray, np.ndarray, str]:
+        epoch, index = key
+        pixels, mask = self._load(index)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        scaled = scale(pixels, fix_scaling(pixels, self.spec).scaling)
+        scaled, mask = augment(scaled, mask, self.transform, rng)
+        return network_input(scaled, self.scaled_spec), mask[None].astype(np.float32), self.samples[index].name
+
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        sample = self.samples[index]
+        pixels, mask = read_image(sample.image).pixels, read_mask(sample.mask)
+        if pixels.shape[:2] != mask.shape:
+            raise DataError(
+                f"{sample.image} is {pixels.shape[0]} x {pixels.shape[1]} px but its mask is {mask.shape[0]} x {mask.shape[1]}",
+                "`motes data check` lists all such pairs",
+            )
+        return pixels, mask
+
+    def __getstate__(self) -> dict[str, Any]:  # worker processes begin with an empty cache
+        return {k: v for k, v in self.__dict__.items() if k != "_load"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._load = lru_cache(maxsize=2048)(self._read)
+
+
+class Order(Sampler[list[Key]]):
+    """Batches of (epoch, index) from micro-batch ``start`` on, for one of ``world`` processes; endless.
+
+    An epoch is a permutation of ``repeats`` (how often each frame counts; fractions are drawn anew every epoch). A
+    global batch is dealt out to the processes in turn, so what is trained on does not depend on their number.
+    """
+
+    def __init__(
+        self, repeats: Sequence[float], batch_size: int, per_epoch: int, seed: int, rank: int, world: int, start: int = 0
+    ) -> None:
+        self.repeats = np.asarray(repeats, np.float64)
+        self.batch_size, self.per_epoch, self.seed = batch_size, per_epoch, seed
+        self.rank, self.world, self.start = rank, world, start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, position = divmod(self.start, self.per_epoch)
+        size = self.batch_size * self.world
+        while True:
+            order = self.permutation(epoch)
+            order = np.resize(order, max(len(order), self.per_epoch * size))
+            for k in range(position, self.per_epoch):
+                batch = order[k * size : (k + 1) * size][self.rank :: self.world]
+                yield [(epoch, int(i)) for i in batch]
+            epoch, position = epoch + 1, 0
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, epoch))
+        counts = np.floor(self.repeats + rng.random(len(self.repeats))).astype(int)
+        return rng.permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def collate(items: list[tuple[np.ndarray, np.ndarray, str]]) -> Batch:
+    """Stacks items; all have the size of the crop."""
+    images, masks, names = zip(*items, strict=True)
+    return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), list(names))
+
+
+def loader(data: TrainingSet, order: Order, workers: int) -> DataLoader[Batch]:
+    """Batches in ``order``; the number of workers changes nothing but the speed."""
+    return DataLoader(
+        data,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=2 if workers else None,
+        generator=torch.Generator(),  # worker seeds must not be drawn from the global generator
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(_: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

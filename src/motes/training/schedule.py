@@ -1,0 +1,76 @@
+"""Learning rates as a function of the training's progress, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from motes.errors import MotesError
+from motes.naming import look_up
+from motes.training.recipe import OptimizerPart, SchedulePart
+
+
+def learning_rate(part: SchedulePart, base: float, epoch: float, epochs: int) -> float:
+    """The rate at ``epoch`` (0-based, fractional where ``unit`` is ``step``) of ``epochs``.
+
+    With w warm-up epochs the rate rises linearly to ``base``; then poly: base (1 - t)^power, cosine: to ``min_lr`` along
+    half a period, step: times ``gamma`` at every milestone, where t runs from 0 at the warm-up's end to 1 at the end of
+    the training (``horizon: rest``), or is (epoch - w) / epochs (``total``, the SeRankDet toolbox, never quite 1).
+    """
+    w = part.warmup_epochs
+    if w and epoch <= w:
+        # The published toolbox steps once an epoch and gives epochs 0 and 1 the same rate.
+        return base * max(epoch, min(1.0, w)) / w if part.unit == "epoch" else max(base * epoch / w, base * 1e-3)
+    t = (epoch - w) / (epochs if part.horizon == "total" else max(epochs - w, 1e-9))
+    t = min(max(t, 0.0), 1.0)
+    if part.name == "poly":
+        return max(base * (1 - t) ** part.power, part.min_lr)
+    if part.name == "cosine":
+        return part.min_lr + (base - part.min_lr) / 2 * (1 + math.cos(math.pi * t))
+    if part.name == "step":
+        return max(base * part.gamma ** sum(epoch >= m for m in part.milestones), part.min_lr)
+    return base
+
+
+def create_optimizer(part: OptimizerPart, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """An optimiser of ``torch.optim``; MotesError names the nearest class, or the option it does not take."""
+    known = [n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)]
+    make = getattr(torch.optim, look_up("optimiser", part.name, known))
+    try:
+        optimizer: torch.optim.Optimizer = make(parameters, lr=part.lr, **part.options)
+    except (TypeError, ValueError) as e:
+        raise MotesError(f"optimiser {part.name}: {e}") from None
+    return optimizer
+
+
+class MovingAverage:
+    """Exponential moving average of a network's parameters and statistics; counters are copied.
+
+    The decay grows from 0.1 to ``decay`` over the first steps, so that the average forgets the initial weights.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.state = {k: v.detach().clone() for k, v in net.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        state = net.state_dict()
+        names = [k for k, v in self.state.items() if v.is_floating_point()]
+        torch._foreach_lerp_([self.state[k] for k in names], [state[k] for k in names], 1 - decay)
+        for k in self.state.keys() - set(names):
+            self.state[k].copy_(state[k])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "state": self.state}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.steps = saved["steps"]
+        for k, v in saved["state"].items():
+            self.state[k].copy_(v)

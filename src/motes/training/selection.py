@@ -1,0 +1,119 @@
+"""Which frames are trained on, which select the best weights, and how those are scored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from motes.cards import Card
+from motes.data import Dataset, Sample, open_dataset
+from motes.errors import DataError
+from motes.evaluation import score_samples
+from motes.metrics import SegmentationScore
+from motes.models.backend import TorchBackend
+from motes.training.recipe import DataPart, Recipe
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Training frames with how often each counts in an epoch, and validation frames."""
+
+    name: str
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    repeats: tuple[float, ...] = field(repr=False)
+
+
+def select_frames(recipe: Recipe) -> Frames:
+    """Opens the recipe's data sets; DataError where a root, split or id is missing or training and validation overlap."""
+    part = recipe.data
+    root = find_root(part.root)
+    data = open_dataset(root, part.layout)
+    excluded = {name for file in part.exclude for name in read_list(file)}
+    train = [s for s in chosen(data, part.train) if s.name not in excluded]
+    if part.val is not None:
+        val = chosen(data, part.val)
+    else:
+        train, val = carve(train, part, recipe.loop.seed)
+    shared = {s.name for s in train} & {s.name for s in val}
+    if shared and not recipe.validation.selects_on_test:
+        raise DataError(
+            f"{len(shared)} frames are in both training and validation, for instance {min(shared)}",
+            "choose another data.val, or set validation.selects_on_test=true and have it said in the report",
+        )
+    repeats = [1.0] * len(train)
+    for extra in part.extra:
+        more = chosen(open_dataset(find_root(extra.root)), extra.split)
+        train, repeats = train + more, repeats + [extra.repeat] * len(more)
+    if not train:
+        raise DataError(f"{root}: no frame is left to train on")
+    return Frames(part.name or root.name, tuple(train), tuple(val), tuple(repeats))
+
+
+def find_root(text: str | None) -> Path:
+    """A folder as given, or below ``MOTES_DATA``."""
+    if text is None:
+        raise DataError("the recipe names no data", "add data.root=FOLDER")
+    places = [Path(text).expanduser()]
+    if "MOTES_DATA" in os.environ:
+        places.append(Path(os.environ["MOTES_DATA"]) / text)
+    for place in places:
+        if place.is_dir():
+            return place
+    raise DataError(f"no data set at {places[0]}", "add data.root=FOLDER, or set MOTES_DATA to the folder of data sets")
+
+
+def chosen(data: Dataset, which: str | None) -> list[Sample]:
+    """The samples of a split, or of a list file."""
+    if which is None or not which.endswith(".txt"):
+        return data.split(which)
+    names = read_list(which)
+    missing = [n for n in names if n not in data.samples]
+    if missing:
+        raise DataError(f"{which}: {len(missing)} of {len(names)} ids are not in {data.root}, for instance {missing[0]}")
+    return [data.samples[n] for n in names]
+
+
+def read_list(file: str) -> list[str]:
+    """Ids, one a line (what follows a tab or a space is a remark); ``lists/NAME.txt`` is a shipped one."""
+    path = Path(file)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        shipped = resources.files("motes.recipes") / file
+        if not shipped.is_file():
+            raise DataError(f"no list of ids at {file}")
+        text = shipped.read_text(encoding="utf-8")
+    lines = (line.split("#")[0].split() for line in text.splitlines())
+    return [words[0] for words in lines if words]
+
+
+def carve(samples: Sequence[Sample], part: DataPart, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Takes ``val_fraction`` out of the training frames, by chance."""
+    count = round(len(samples) * part.val_fraction)
+    held = set(np.random.default_rng(seed).permutation(len(samples))[:count].tolist())
+    return [s for i, s in enumerate(samples) if i not in held], [s for i, s in enumerate(samples) if i in held]
+
+
+def validate(net: nn.Module, samples: Sequence[Sample], card: Card, protocol: str, fabric: Fabric) -> SegmentationScore:
+    """The score of all ``samples``, each process having done every world-th; equal to that of one process."""
+    backend = TorchBackend(net, card, fabric.device)
+    mine = samples[fabric.global_rank :: fabric.world_size]
+    score = score_samples(backend, mine, protocol)
+    if fabric.world_size == 1:
+        return score
+    states: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(states, score.state())
+    total = SegmentationScore(protocol)
+    for state in states:
+        total.merge(SegmentationScore.from_state(state))
+    return total
