@@ -5,9 +5,10 @@ Importing this package imports numpy only; OpenCV, Pillow and tifffile are loade
 
 from __future__ import annotations
 
+from motes.imaging.headers import MAX_PIXELS
 from motes.imaging.masks import read_mask
 from motes.imaging.paths import IMAGE_SUFFIXES, atomic_path, is_image_path
-from motes.imaging.reading import MAX_PIXELS, Image, image_size, read_image
+from motes.imaging.reading import Image, image_size, read_image
 from motes.imaging.resizing import FILTERS, resize
 from motes.imaging.scaling import fix_scaling, network_input, scale, scaling_limits
 from motes.imaging.writing import write_image

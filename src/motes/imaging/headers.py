@@ -34,13 +34,17 @@ OTHERS = {
 }
 
 
+MAX_PIXELS = 10**9
+"""The largest image that is read in one piece, px; and eight bytes for each of them is the most that it may take."""
+
+
 class BadHeaderError(ValueError):
     """Says in a few words what is wrong; the reader puts the file's name in front."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """``height`` and ``width`` in px; ``kind`` is the format's own notion of its pixels (PNG colour type, JPEG bands)."""
+    """``height`` and ``width`` in px; ``kind``: PNG colour type or number of JPEG bands; ``bits`` a sample."""
 
     height: int
     width: int
@@ -65,6 +69,17 @@ def describe(head: bytes) -> str:
         return "nothing but zeros"
     text = all(b >= 32 or b in b"\t\n\r\f" for b in head)
     return "a text file" if text else "an unknown format"
+
+
+def check_size(height: int, width: int, pixel_bytes: int = 1) -> None:
+    """Raises BadHeaderError for a frame without pixels, or with more than are read in one piece."""
+    if height <= 0 or width <= 0:
+        raise BadHeaderError(f"has no pixels: its header says {width}x{height}")
+    if height * width > MAX_PIXELS or height * width * pixel_bytes > 8 * MAX_PIXELS:
+        raise BadHeaderError(
+            f"its header says {width}x{height} pixels, {height * width * pixel_bytes / 1e9:.1f} GB; at most "
+            f"{MAX_PIXELS / 1e9:g} gigapixel and {8 * MAX_PIXELS / 1e9:g} GB are read in one piece, cut it up first"
+        )
 
 
 def png_header(data: bytes) -> Header:

@@ -8,7 +8,7 @@ import numpy as np
 
 from motes.imaging.headers import BadHeaderError
 from motes.imaging.paths import check_file
-from motes.imaging.reading import _format, read_bytes, read_image, reporting
+from motes.imaging.reading import file_kind, read_bytes, read_image, reporting
 
 
 def read_mask(path: str | Path, page: int = 0) -> np.ndarray:
@@ -16,13 +16,13 @@ def read_mask(path: str | Path, page: int = 0) -> np.ndarray:
 
     The rule, by what the file holds:
 
-    - palette (PNG, BMP, TIFF): every index but the background's, which is 0, or the black one where index 0 is not black;
+    - palette (PNG, BMP, TIFF): every index but the background's, which is 0, or the black one if index 0 is not black;
     - one channel: values above half of full scale (128 and more of 255, 32768 and more of 65535, 0.5 for floats). Where
       no value reaches that, the values are label numbers, as in 0/1 or 0/1/2 masks, and everything above 0 is target.
       JPEG always takes the half: compression leaves a few counts of noise around its edges;
     - colours: the same rule on the largest of the channels; transparency is left out.
 
-    So 0/255, 0/1 and palette copies of one mask give the same target pixels, and anti-aliased borders are cut in the middle.
+    So 0/255, 0/1 and palette copies of one mask give the same pixels, and anti-aliased borders are cut in the middle.
 
     Raises:
         ImageError: as `read_image`.
@@ -30,7 +30,7 @@ def read_mask(path: str | Path, page: int = 0) -> np.ndarray:
     path = Path(path)
     check_file(path)
     with reporting(path):
-        kind = _format(path)
+        kind = file_kind(path)
         found = _palette_indices(path, kind, page)
     if found is not None:
         indices, palette = found
@@ -67,19 +67,17 @@ def _palette_indices(path: Path, kind: str, page: int) -> tuple[np.ndarray, np.n
         return None
     import io
 
-    from PIL import Image
+    from PIL import BmpImagePlugin, PngImagePlugin
 
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the size was checked above
+    reader = PngImagePlugin.PngImageFile if kind == "PNG" else BmpImagePlugin.BmpImageFile
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with reader(io.BytesIO(data)) as image:
             if image.mode != "P":  # a BMP whose palette is a grey ramp
                 return None
             indices = np.array(image)
             palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     except Exception as e:  # Pillow raises SyntaxError, ValueError, OSError, ... on damaged files
         raise BadHeaderError(f"is a damaged {kind}: {e}") from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
     return indices, palette
 
 

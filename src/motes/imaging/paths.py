@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
 
 
 def is_image_path(path: str | Path) -> bool:
-    """Whether the name says image. Hidden files are not: macOS leaves ``._frame.png``, interrupted writes ``.motes-...``."""
+    """Whether the name says image. Hidden files do not: macOS leaves ``._a.png``, interrupted writes ``.motes-...``."""
     path = Path(path)
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
@@ -37,7 +37,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as e:
         _remove(temporary)
         if e.errno is not None and e.filename in (None, str(temporary)):

@@ -12,11 +12,8 @@ import numpy as np
 
 from motes.errors import ImageError
 from motes.imaging import headers
-from motes.imaging.headers import BadHeaderError, Header
-from motes.imaging.paths import IMAGE_SUFFIXES, check_file
-
-MAX_PIXELS = 10**9
-"""The largest image that is read in one piece, px."""
+from motes.imaging.headers import BadHeaderError, Header, check_size
+from motes.imaging.paths import check_file
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,14 @@ def read_image(path: str | Path, page: int = 0, *, alpha: bool = False, finite: 
         finite: refuse floats that are NaN or infinite.
 
     Raises:
-        ImageError: the file is missing, unreadable, not an image, cut short, empty, larger than `MAX_PIXELS`, has no
+        ImageError: the file is missing, unreadable, not an image, cut short, empty, larger than
+            `headers.MAX_PIXELS`, has no
             such page, or (``finite``) holds NaN or infinite values.
     """
     path = Path(path)
     size = check_file(path)
     with reporting(path):
-        kind = _format(path)
+        kind = file_kind(path)
         pages = 1
         if kind == "TIFF":
             from motes.imaging.tiff import read_tiff
@@ -89,7 +87,7 @@ def image_size(path: str | Path, page: int = 0) -> tuple[int, int]:
     path = Path(path)
     size = check_file(path)
     with reporting(path):
-        kind = _format(path)
+        kind = file_kind(path)
         if kind == "TIFF":
             from motes.imaging.tiff import tiff_size
 
@@ -114,17 +112,6 @@ def check_finite(pixels: np.ndarray, where: str) -> None:
         raise ImageError(
             f"{where}: {bad} of {pixels.size} values are NaN or infinite",
             "replace them first, for instance by the median of the frame",
-        )
-
-
-def check_size(height: int, width: int) -> None:
-    """Raises BadHeaderError for a frame without pixels or with more than `MAX_PIXELS`."""
-    if height <= 0 or width <= 0:
-        raise BadHeaderError(f"has no pixels: its header says {width}x{height}")
-    if height * width > MAX_PIXELS:
-        raise BadHeaderError(
-            f"its header says {width}x{height} = {height * width / 1e9:.1f} gigapixels, "
-            f"at most {MAX_PIXELS / 1e9:g} is read in one piece; cut it into smaller files first"
         )
 
 
@@ -156,7 +143,8 @@ def read_bytes(path: Path, kind: str) -> tuple[bytes, Header]:
     return data, header
 
 
-def _format(path: Path) -> str:
+def file_kind(path: Path) -> str:
+    """ "PNG", "JPEG", "BMP", "TIFF" or "NPY" by content; BadHeaderError for anything else."""
     with path.open("rb") as file:
         head = file.read(64)
     kind = headers.file_format(head)
@@ -221,7 +209,7 @@ def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise BadHeaderError(f"holds values of type {dtype}, expected integers or floats")
     if len(shape) not in (2, 3):
         raise BadHeaderError(f"has shape {list(shape)}, expected [H, W] or [H, W, C]")
-    check_size(shape[0], shape[1])
+    check_size(shape[0], shape[1], int(np.prod(shape[2:], dtype=np.int64)) * dtype.itemsize)
     if len(shape) == 3 and (shape[2] == 0 or shape[0] <= 4 < shape[2]):
         raise BadHeaderError(f"has shape {list(shape)}, expected [H, W] or [H, W, C]; channels come last")
     return shape, fortran, dtype
@@ -238,6 +226,3 @@ def _read_npy(path: Path, size: int) -> np.ndarray:
     if dtype.kind == "b":
         return pixels.astype(np.uint8) * np.uint8(255)
     return pixels.astype(dtype.newbyteorder("="), copy=False)
-
-
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Image", "image_size", "read_image"]

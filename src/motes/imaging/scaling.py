@@ -22,8 +22,8 @@ def network_input(image: Image | np.ndarray, spec: InputSpec) -> np.ndarray:
     """[H, W, C] (or [H, W]) counts -> float32 [C, H, W] as the network was trained on.
 
     Scaling (``spec.scaling`` for 8-bit frames, ``spec.scaling_deep`` for all others), then channels (grey repeated to
-    three, RGB to one by luma), then (x - mean) / std. Statistics of a frame are those of the array given here: to feed a
-    large frame in tiles, fix them first with `fix_scaling`.
+    three, RGB to one by luma), then (x - mean) / std. Statistics of a frame are those of the array given here: to feed
+    a large frame in tiles, fix them first with `fix_scaling`.
 
     Raises:
         ImageError: the channels do not fit, or floats are NaN or infinite.
@@ -58,12 +58,7 @@ def scale(pixels: np.ndarray, scaling: Scaling) -> np.ndarray:
     """
     low, high = scaling_limits(pixels, scaling)
     span = high - low if high > low else 1.0
-    if (
-        pixels.dtype.kind == "f"
-        and pixels.dtype.itemsize > 4
-        or pixels.dtype.kind in "iu"
-        and pixels.dtype.itemsize > 2
-    ):
+    if pixels.dtype.itemsize > (4 if pixels.dtype.kind == "f" else 2):  # more than float32 holds: subtract first
         scaled = (np.subtract(pixels, low, dtype=np.float64) / span).astype(np.float32)
     else:
         scaled = np.subtract(pixels, np.float32(low), dtype=np.float32)

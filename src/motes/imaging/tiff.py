@@ -1,4 +1,4 @@
-"""TIFF pages: tifffile first, Pillow and OpenCV for compressions that it cannot decode alone."""
+"""TIFF pages: by tifffile, or by `tiff_segments` and Pillow for compressions that it cannot decode alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from motes.imaging.headers import BadHeaderError
+from motes.imaging.headers import BadHeaderError, check_size
+from motes.imaging.tiff_segments import assemble, can_assemble
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+JPEG, FAX, WEBP = (6, 7), (2, 3, 4), 50001
 
 
 def read_tiff(path: Path, page: int, size: int, alpha: bool, labels: bool = False) -> tuple[np.ndarray, int]:
@@ -69,97 +71,63 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def _page(file: Any, page: int, pages: int) -> Any:
-    from motes.imaging.reading import check_size
-
     if pages == 0:
         raise BadHeaderError("is a TIFF cut short or damaged: it has no page")
     if not 0 <= page < pages:
         raise BadHeaderError(f"has {pages} page{'s' * (pages > 1)}, there is no page {page} (pages count from 0)")
     ifd = file.pages[page]
-    check_size(int(ifd.imagelength), int(ifd.imagewidth))
+    pixel_bytes = int(ifd.samplesperpixel) * max(1, int(np.max(ifd.bitspersample)) // 8)
+    check_size(int(ifd.imagelength), int(ifd.imagewidth), pixel_bytes)
     return ifd
 
 
 def _check_whole(ifd: Any, size: int) -> None:
     offsets, counts = ifd.dataoffsets, ifd.databytecounts
-    if not offsets or not counts:
-        raise BadHeaderError("is a TIFF cut short or damaged: it says nowhere where its pixels are")
+    segments = int(np.prod(ifd.chunked)) if ifd.chunks else 0
+    if segments == 0 or min(len(offsets), len(counts)) < segments:
+        raise BadHeaderError("is a TIFF cut short or damaged: it does not say where all its pixels are")
     if max(o + c for o, c in zip(offsets, counts, strict=False)) > size:
         raise BadHeaderError(f"is a TIFF cut short at {size} bytes")
 
 
 def _decode(path: Path, ifd: Any, page: int) -> np.ndarray:
     photometric, compression = _number(ifd.photometric), _number(ifd.compression)
-    plain = photometric in (MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE) or (
-        photometric == YCBCR and compression in (6, 7)
-    )
-    problem = (
-        f"its colours are stored as {getattr(ifd.photometric, 'name', photometric)}, expected grey, RGB or a palette"
-    )
-    if plain:
-        try:
-            return ifd.asarray()
-        except Exception as e:
-            problem = _short(e)
+    known = photometric in (MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE)
+    if not known and not (photometric == YCBCR and compression in JPEG):
+        colours = getattr(ifd.photometric, "name", photometric)
+        raise BadHeaderError(f"is a TIFF whose colours are stored as {colours}, expected grey, RGB or a palette")
+    try:
+        return ifd.asarray()
+    except Exception as e:  # a compression without its package, or any error that damaged data can cause
+        problem = _short(e)
+    if known and can_assemble(ifd):
+        return assemble(ifd)
     pixels = _by_pillow(path, ifd, page)
-    if pixels is None:
-        pixels = _by_opencv(path, ifd, page)
-    if pixels is None:
-        name = getattr(ifd.compression, "name", compression)
-        if plain and "imagecodecs" in problem:
-            raise BadHeaderError(
-                f"is a TIFF compressed with {name}, which needs one more package: pip install imagecodecs"
-            )
-        raise BadHeaderError(f"is a TIFF that cannot be decoded: {problem}")
-    return pixels
+    if pixels is not None:
+        return pixels
+    name = getattr(ifd.compression, "name", compression)
+    if "imagecodecs" in problem:
+        raise BadHeaderError(f"is a TIFF compressed with {name}, which needs one more package: pip install imagecodecs")
+    raise BadHeaderError(f"is a TIFF that cannot be decoded ({name}): {problem}")
 
 
 def _by_pillow(path: Path, ifd: Any, page: int) -> np.ndarray | None:
-    """Only where Pillow keeps every bit: it has no 16-bit RGB, and would return its upper bytes."""
-    from PIL import Image
+    """JPEG, WebP and fax pages, of 8 bits or one, where Pillow returns every band."""
+    from PIL import TiffImagePlugin
 
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    if _number(ifd.compression) not in (*JPEG, *FAX, WEBP) or ifd.dtype not in (np.uint8, np.bool_):
+        return None
     try:
-        with Image.open(path) as image:
+        with TiffImagePlugin.TiffImageFile(path) as image:
             image.seek(page)
-            if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "I;16", "I;16B", "I", "F"):
-                return None
-            pixels = np.asarray(image)
+            pixels = np.array(image)
     except Exception:
         return None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    if pixels.dtype == bool:
-        return _undo_white(pixels, ifd)
-    return _undo_white(pixels, ifd) if pixels.dtype == ifd.dtype else None
-
-
-def _undo_white(pixels: np.ndarray, ifd: Any) -> np.ndarray:
-    """Pillow and OpenCV have inverted files whose 0 is white already; `read_tiff` does it again."""
-    if _number(ifd.photometric) != MIN_IS_WHITE or pixels.dtype not in (bool, np.uint8):
-        return pixels
-    return ~pixels
-
-
-def _by_opencv(path: Path, ifd: Any, page: int) -> np.ndarray | None:
-    import cv2
-
-    from motes.imaging.reading import quiet_opencv
-
-    if _number(ifd.photometric) not in (MIN_IS_BLACK, RGB, YCBCR):
+    expected = (int(ifd.imagelength), int(ifd.imagewidth), int(ifd.samplesperpixel))
+    if (*pixels.shape, 1)[:3] != expected or pixels.dtype not in (np.uint8, np.bool_):
         return None
-    with quiet_opencv():
-        try:
-            data = np.fromfile(path, np.uint8)
-            ok, found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page, page + 1))
-        except cv2.error:
-            return None
-    if not ok or not found or found[0].dtype != ifd.dtype:
-        return None
-    pixels = found[0]
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    return pixels
+    # Pillow has already inverted what `read_tiff` is going to invert
+    return ~pixels if _number(ifd.photometric) == MIN_IS_WHITE else pixels
 
 
 def _colours(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:

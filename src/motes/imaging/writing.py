@@ -21,8 +21,8 @@ _HOLDS = {
 def write_image(path: str | Path, pixels: np.ndarray, *, quality: int = 95, compress: bool = False) -> None:
     """Writes [H, W] or [H, W, C] pixels in the format of the suffix; the file is complete or not there.
 
-    PNG takes uint8 and uint16 (grey, RGB, RGBA), BMP uint8 (grey, RGB), JPEG the same at ``quality`` and with its losses,
-    TIFF and ``.npy`` any integer or float type and any number of channels. Booleans are written as 0 and 255.
+    PNG takes uint8 and uint16 (grey, RGB, RGBA), BMP uint8 (grey, RGB), JPEG the same at ``quality`` and with its
+    losses, TIFF and ``.npy`` any integer or float type and any number of channels. Booleans become 0 and 255.
 
     Args:
         path: where to; missing folders are made.
