@@ -13,6 +13,9 @@ shows with any weights whose bias is not about zero; here the bias is kept, so a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -247,6 +250,10 @@ class CentralDifference(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.bn1(F.conv2d(x, self.kernel(), padding=1)) + self.bn2(self.conv2(x))
 
+    def published_extra_macs(self, output: Tensor) -> int:
+        """Multiply-accumulates that the authors' code spends and this does not: the subtracted 1x1 convolution."""
+        return 0 if self.plain else output.numel() * self.conv1.in_channels
+
 
 def central_difference(weight: Tensor) -> Tensor:
     """The plain kernel equal to a central-difference convolution with ``weight`` [out, in, 3, 3].
@@ -266,3 +273,15 @@ def folded(kernel: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[T
 
 VARIANTS = {"converted": {"form": "converted"}, "deploy": {"form": "deploy"}}
 """Constructor options of the card's variants."""
+
+
+def variant_of(state: Mapping[str, Any]) -> str | None:
+    """The variant whose weights these are (own names, arrays): deploy by its names, converted by its numbers.
+
+    Training and converted form share all names, but a converted kernel sums to zero over its window.
+    """
+    if any(".rbr_reparam." in name for name in state):
+        return "deploy"
+    kernels = [torch.as_tensor(v) for n, v in state.items() if n.endswith("conv_cdc.conv1.weight")]
+    zero_sum = bool(kernels) and all(k.sum((2, 3)).abs().max() < 1e-4 * k.abs().max() for k in kernels)
+    return "converted" if zero_sum else None

@@ -1,0 +1,105 @@
+"""From a weight file to a network ready to run, and the card that says how its input is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motes.cards import Card, model_card
+from motes.checkpoints.matching import best_fit, described, load_published, published_to_own, skeleton
+from motes.checkpoints.reading import read_card, read_state
+from motes.errors import CardError, CheckpointError
+from motes.naming import look_up
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load_network(path: str | Path, model: str | None = None, variant: str | None = None) -> tuple[nn.Module, Card]:
+    """The network of a weight file, in eval mode, and its card.
+
+    Name, variant, bands and classes come from the file's card; a file without one (published weights) is told by the
+    names of its tensors, and its card is then the network's own.
+
+    Args:
+        path: any file that ``read_state`` reads.
+        model: a name of ``motes models``; needed only where the names of the tensors do not tell.
+        variant: one of the card's variants.
+
+    Returns:
+        The network, and its card with ``form`` and ``source_sha256`` (of this file) filled in.
+
+    Raises:
+        CheckpointError: unreadable file, or weights of another network.
+        CardError: unknown model or variant.
+    """
+    from motes.models import create_model
+
+    path = Path(path)
+    if path.suffix.lower() == ".onnx":
+        raise CheckpointError(
+            f"{path}: an ONNX file runs as it is and has no torch weights", "give the weights it was made from"
+        )
+    if model is not None:
+        look_up("variant of " + model, variant, model_card(model).variants, CardError) if variant else model_card(model)
+    stored = read_card(path)
+    if stored and model and stored.name != model:
+        raise CheckpointError(f"{path}: its card says it is {stored.name}, not {model}")
+    state = read_state(path)
+    name, found = identify(path, state, stored, model)
+    if variant and found != variant:
+        raise CheckpointError(
+            f"{path}: holds {described(name, found)}, not variant '{variant}'",
+            "leave --variant out, or use 'motes convert'",
+        )
+    if stored:
+        net = create_model(name, found, stored.input.channels, len(stored.classes), **own_options(stored, name, found))
+    else:
+        net = create_model(name, found)
+    load_published(net, state, str(path)).eval()
+    card = (stored or net.card).replace(variant=found, form=found or "train", source_sha256=sha256(path))
+    net.card = card
+    return net, card
+
+
+def identify(path: Path, state: Mapping[str, Any], stored: Card | None, model: str | None) -> tuple[str, str | None]:
+    """Name and variant of the network that a file's tensors are of."""
+    if stored:
+        return stored.name, stored.variant
+    name = model or (best_fit(state) or (None,))[0]
+    if name is None:
+        first = next(iter(state))
+        raise CheckpointError(
+            f"{path}: its {len(state)} tensors ('{first}', ...) are of no known network",
+            "name one with --model; see 'motes models'",
+        )
+    return name, variant_of(name, state)
+
+
+def variant_of(name: str, state: Mapping[str, Any]) -> str | None:
+    """Which variant of a network a state is of: asked of the network's file, else told by the names that fit best."""
+    module, _ = skeleton(name, None)
+    if hasattr(module, "variant_of"):
+        variant: str | None = module.variant_of(published_to_own(module, state))
+        return variant
+    from motes.checkpoints.matching import fit, fitted
+
+    own_state = published_to_own(module, state)
+    variants = (None, *model_card(name).variants)
+    scores = {v: fit(fitted(own_state, skeleton(name, v)[1]), skeleton(name, v)[1]) for v in variants}
+    return max(variants, key=lambda v: scores[v])
+
+
+def own_options(card: Card, name: str, variant: str | None) -> dict[str, Any]:
+    """The constructor options of a card that the variant does not set itself."""
+    module, _ = skeleton(name, None)
+    fixed = getattr(module, "VARIANTS", {}).get(variant, {})
+    return {k: v for k, v in card.options.items() if k not in fixed}
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

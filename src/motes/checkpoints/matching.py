@@ -1,0 +1,163 @@
+"""Strict loading: every tensor of a file has its place in the network, every place in the network its tensor."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from motes.cards import list_models, model_card
+from motes.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SHOWN = 3  # names of each kind in an error
+
+
+def load_published(net: nn.Module, state: Mapping[str, Any], where: str = "these weights") -> nn.Module:
+    """Copies ``state`` into ``net``, strictly, and returns ``net``.
+
+    The names are the network's own or the published ones; what the network's file says about them is applied:
+    ``PUBLISHED_NAMES`` (pairs of regular expression and replacement), ``UNUSED_NAMES`` (regular expressions of tensors
+    that the published network stores and never uses), ``from_published(state) -> state`` (where tensors are split or
+    transposed). A prefix that all names share and the network does not know is stripped. Batch-norm counters may be
+    missing: the oldest files and other frameworks have none.
+
+    Args:
+        net: from ``create_model``.
+        state: name -> array, as ``read_state`` gives it.
+        where: the file, for the error message.
+
+    Raises:
+        CheckpointError: names left over on either side, or shapes that differ; says which network they fit better.
+    """
+    import torch
+
+    own = net.state_dict()
+    given = fitted(published_to_own(module_of(net), state, where), own)
+    extra = [n for n in given if n not in own]
+    missing = [n for n in own if n not in given and not is_counter(n)]
+    wrong = [n for n in given if n in own and tuple(np.shape(given[n])) != tuple(own[n].shape)]
+    if extra or missing or wrong:
+        raise mismatch(net, state, given, extra, missing, wrong, where)
+    new = {name: as_tensor(torch, given[name], tensor) if name in given else tensor * 0 for name, tensor in own.items()}
+    net.load_state_dict(new)
+    return net
+
+
+def as_tensor(torch: ModuleType, value: Any, like: Any) -> Any:
+    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
+    return tensor.to(like.dtype)
+
+
+def module_of(net: nn.Module) -> ModuleType:
+    """The file of a network: its rename rules live there."""
+    return sys.modules[type(net).__module__]
+
+
+def published_to_own(module: ModuleType, state: Mapping[str, Any], where: str = "these weights") -> dict[str, Any]:
+    """The state under the network's own names."""
+    rules = [(re.compile(pattern), new) for pattern, new in getattr(module, "PUBLISHED_NAMES", ())]
+    unused = [re.compile(pattern) for pattern in getattr(module, "UNUSED_NAMES", ())]
+    renamed: dict[str, Any] = {}
+    for name, value in state.items():
+        if any(p.search(name) for p in unused):
+            continue
+        new = name
+        for pattern, replacement in rules:
+            new = pattern.sub(replacement, new)
+        if new in renamed:
+            raise CheckpointError(f"{where}: two tensors are both called '{new}' once renamed")
+        renamed[new] = value
+    return module.from_published(renamed) if hasattr(module, "from_published") else renamed
+
+
+def fitted(given: dict[str, Any], own: Iterable[str]) -> dict[str, Any]:
+    """``given`` without the leading parts that all its names share, where only then they are the network's names."""
+    known = set(own)
+    candidate = given
+    while candidate and not known & candidate.keys():
+        heads = {name.partition(".")[0] for name in candidate}
+        if len(heads) != 1 or any("." not in name for name in candidate):
+            return given
+        candidate = {name.partition(".")[2]: value for name, value in candidate.items()}
+    return candidate
+
+
+def is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def mismatch(
+    net: nn.Module,
+    state: Mapping[str, Any],
+    given: Mapping[str, Any],
+    extra: Sequence[str],
+    missing: Sequence[str],
+    wrong: Sequence[str],
+    where: str,
+) -> CheckpointError:
+    """One sentence: what is left over on both sides; the hint names a network that fits better."""
+    own = net.state_dict()
+    card = getattr(net, "card", None)
+    name = described(card.name, card.variant) if card else type(net).__name__
+    found = []
+    if extra:
+        found.append(f"{len(extra)} of its {len(given)} tensors have no place ({abbreviated(extra)})")
+    if missing:
+        found.append(f"{len(missing)} of the network's {len(own)} are missing ({abbreviated(missing)})")
+    if wrong:
+        shapes = [f"{n} {list(np.shape(given[n]))} instead of {list(own[n].shape)}" for n in wrong]
+        found.append(f"{len(wrong)} differ in shape ({abbreviated(shapes)})")
+    better = best_fit(state, above=fit(given, {n: tuple(t.shape) for n, t in own.items()}))
+    hint = f"it looks like {described(*better)}" if better and described(*better) != name else None
+    return CheckpointError(f"{where}: not weights of {name}: {', '.join(found)}", hint)
+
+
+def abbreviated(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def described(name: str, variant: str | None) -> str:
+    return f"{name}, variant '{variant}'" if variant else name
+
+
+def fit(given: Mapping[str, Any], own: Mapping[str, tuple[int, ...]]) -> float:
+    """Share of equal names and shapes in all names of both sides, counters left out."""
+    a = {n: tuple(np.shape(v)) for n, v in given.items() if not is_counter(n)}
+    b = {n: s for n, s in own.items() if not is_counter(n)}
+    both = sum(a.get(n) == s for n, s in b.items())
+    return both / max(1, len(a.keys() | b.keys()))
+
+
+def best_fit(state: Mapping[str, Any], above: float = 0.0, at_least: float = 0.5) -> tuple[str, str | None] | None:
+    """Name and variant of the known network that ``state`` fits best, None if none fits more than ``above``."""
+    best, found = max(above, at_least), None
+    for name in list_models():
+        for variant in (None, *model_card(name).variants):
+            module, own = skeleton(name, variant)
+            try:
+                score = fit(fitted(published_to_own(module, state), own), own)
+            except (CheckpointError, KeyError, ValueError, IndexError):
+                continue
+            if score > best:
+                best, found = score, (name, variant)
+    return found
+
+
+@cache
+def skeleton(name: str, variant: str | None) -> tuple[ModuleType, dict[str, tuple[int, ...]]]:
+    """A network's file, and the names and shapes of its tensors, without memory for them."""
+    import torch
+
+    from motes.models import create_model
+
+    with torch.device("meta"):
+        net = create_model(name, variant)
+    return module_of(net), {n: tuple(t.shape) for n, t in net.state_dict().items()}
