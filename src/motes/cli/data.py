@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from motes.data import Dataset, Finding
 
 Root = Annotated[Path, typer.Argument(help="The data set's folder; its layout is recognised by looking.")]
@@ -19,7 +21,7 @@ MaskDir = Annotated[Path | None, typer.Option(help="Folder of masks, goes with -
 SplitFile = Annotated[Path | None, typer.Option(help="A list of ids, one a line; becomes a split of its name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")]
-Twins = Annotated[float, typer.Option("--twins", min=0.0, max=1.0, help="Correlation above which two are near-twins.")]
+Twins = Annotated[float, typer.Option("--twins", help="Correlation above which two are near-twins.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -93,8 +95,8 @@ def check_command(
 
 def split_command(
     root: Root,
-    val: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the images for validation.")] = 0.2,
-    test: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the images for testing.")] = 0.0,
+    val: Annotated[float, typer.Option(help="Share of the images for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share of the images for testing.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
     by: Annotated[str, typer.Option(help="Keep together: near-twins, or nothing (image).")] = "near-twins",
     of: Annotated[str | None, typer.Option(help="Split only this split, for instance trainval_v1.")] = None,
@@ -169,8 +171,16 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], object]]:
         yield lambda: bar.advance(task)
 
 
-def _show_info(found: dict[str, Any]) -> None:
+def _console() -> Console:
+    """Lines are wrapped to a terminal; in a pipe they stay long enough for grep."""
+    import sys
+
     from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def _show_info(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     def spread(key: str) -> str:
@@ -190,7 +200,8 @@ def _show_info(found: dict[str, Any]) -> None:
     if found["unreadable"]:
         rows["unreadable"] = f"{found['unreadable']} (see motes data check)"
     if found["targets"]:
-        quantiles = ", ".join(f"{100 * float(q):g} % {a:g}" for q, a in found["target_area"].items())
+        names = {"0": "min", "0.5": "median", "1": "max"}
+        quantiles = ", ".join(f"{names.get(q, f'{100 * float(q):g} %')} {a:g}" for q, a in found["target_area"].items())
         rows["target area, px"] = f"{quantiles}; mean {found['target_area_mean']:.1f}"
         rows["targets per image"] = ", ".join(f"{n}: {c}" for n, c in found["targets_per_image"].items())
     if found["boxes"]:
@@ -205,7 +216,7 @@ def _show_info(found: dict[str, Any]) -> None:
             rows[key] = found[key]
     for name, value in rows.items():
         table.add_row(name, value)
-    console = Console()
+    console = _console()
     console.print(table)
     if found["splits"]:
         splits = Table("split", box=None, title_justify="left")
@@ -218,10 +229,9 @@ def _show_info(found: dict[str, Any]) -> None:
 
 
 def _show_findings(dataset: Dataset, findings: list[Finding], every: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = _console()
     if not findings:
         console.print(f"{dataset.root}: {len(dataset.samples)} images, nothing found")
         return

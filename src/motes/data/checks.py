@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from motes.data.boxes import annotation, read_boxes, read_points, unmatched
+from motes.data.boxes import Convention, annotation, decide_convention, read_boxes, read_points, unmatched
 from motes.data.dataset import Dataset
-from motes.data.near import correlated
+from motes.data.near import check_threshold, correlated
 from motes.data.roles import disjoint_pairs, foreign_pairs
 from motes.data.scan import Facts, scan
 from motes.data.summary import box_convention
@@ -30,6 +32,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "repeated-id": ("warning", "a list names an image more than once"),
     "near-twins": ("warning", "splits that must be disjoint hold frames of one scene"),
     "box-mismatch": ("warning", "box and mask disagree"),
+    "box-convention": ("warning", "the boxes of this image follow another corner convention than the set's"),
     "point-mismatch": ("warning", "the number of points is not the number of targets"),
     "unreadable-annotation": ("warning", "a box or point file cannot be read"),
     "empty-mask": ("note", "the mask has no target"),
@@ -71,6 +74,7 @@ def check(dataset: Dataset, twins: float = 0.9, advance: Callable[[], object] | 
         twins: thumbnails that correlate by more than this are near-twins (see :mod:`motes.data.near`).
         advance: called once a sample read, for a progress bar.
     """
+    check_threshold(twins)
     facts = {f.name: f for f in scan(dataset.samples.values(), advance)}
     found = [
         *_files(dataset),
@@ -125,26 +129,26 @@ def _duplicates(facts: dict[str, Facts]) -> Iterator[Finding]:
 
 def _lists(dataset: Dataset) -> Iterator[Finding]:
     for split, ids in dataset.splits.items():
-        for i in dict.fromkeys(ids):
+        for i, times in Counter(ids).items():
             if i not in dataset.samples:
                 yield Finding("missing-id", split, f"'{i}' is listed, but there is no such image", (i,))
-            if (times := ids.count(i)) > 1:
+            if times > 1:
                 yield Finding("repeated-id", split, f"'{i}' is listed {times} times", (i,))
 
 
 def _overlaps(dataset: Dataset, facts: dict[str, Facts]) -> Iterator[Finding]:
     for a, b in disjoint_pairs(dataset.splits):
         ids, others = _known(dataset, a, facts), _known(dataset, b, facts)
-        if both := [i for i in others if i in set(ids)]:
+        if both := [i for i in others if i in ids]:
             yield Finding("overlap", f"{a} and {b}", f"{len(both)} of {len(others)} ids are in both", tuple(both))
         pixels = _by_digest(facts[i] for i in ids)
-        same = [(pixels[facts[i].digest][0], i) for i in others if i not in set(ids) and facts[i].digest in pixels]
+        same = [(pixels[facts[i].digest][0], i) for i in others if i not in ids and facts[i].digest in pixels]
         if same:
             shown = tuple(name for pair in same for name in pair)
             yield Finding("overlap", f"{a} and {b}", f"{len(same)} images with the same pixels under two names", shown)
     for a, b in foreign_pairs(dataset.splits):
         ids, others = _known(dataset, a, facts), _known(dataset, b, facts)
-        if both := [i for i in others if i in set(ids)]:
+        if both := [i for i in others if i in ids]:
             message = f"{len(both)} of {len(others)} test ids are in this training list"
             yield Finding("overlap-elsewhere", f"{a} and {b}", message, tuple(both))
 
@@ -180,15 +184,7 @@ def _annotations(dataset: Dataset, facts: dict[str, Facts]) -> Iterator[Finding]
             continue
         try:
             if plan.boxes and (file := annotation(plan.boxes, f.name, mask)):
-                stored = read_boxes(file)
-                boxes = convention.half_open(stored) if convention else stored
-                lost, bare = unmatched(boxes, f.boxes.astype(float)), unmatched(f.boxes.astype(float), boxes)
-                if lost or bare:
-                    message = (
-                        f"{len(lost)} of {len(boxes)} boxes lie on no target, "
-                        f"{len(bare)} of {len(f.boxes)} targets have no box"
-                    )
-                    yield Finding("box-mismatch", f.name, message, (f.name,))
+                yield from _boxes(f, read_boxes(file), convention)
             if plan.points and (file := annotation(plan.points, f.name, mask)):
                 points = len(read_points(file))
                 if points != len(f.areas):
@@ -198,8 +194,26 @@ def _annotations(dataset: Dataset, facts: dict[str, Facts]) -> Iterator[Finding]
             yield Finding("unreadable-annotation", f.name, str(e), (f.name,))
 
 
-def _known(dataset: Dataset, split: str, facts: dict[str, Facts]) -> Sequence[str]:
-    return [i for i in dict.fromkeys(dataset.splits[split]) if i in facts]
+def _boxes(f: Facts, stored: NDArray[np.float64], convention: Convention | None) -> Iterator[Finding]:
+    targets = f.boxes.astype(float)
+    boxes = convention.half_open(stored) if convention else stored
+    if len(boxes) and {*map(tuple, boxes.tolist())} == {*map(tuple, targets.tolist())}:
+        return
+    own = decide_convention([stored], [f.boxes])
+    if convention and own and own.name != convention.name and own.matched == len(stored) == len(targets):
+        yield Finding("box-convention", f.name, f"{own.name} here, {convention.name} in the set", (f.name,))
+        return
+    lost, bare = unmatched(boxes, targets), unmatched(targets, boxes)
+    if lost or bare:
+        message = (
+            f"{len(lost)} of {len(boxes)} boxes lie on no target, {len(bare)} of {len(targets)} targets have no box"
+        )
+        yield Finding("box-mismatch", f.name, message, (f.name,))
+
+
+def _known(dataset: Dataset, split: str, facts: dict[str, Facts]) -> dict[str, None]:
+    """The listed names that exist, each once, in order; a dict for its fast look-up."""
+    return {i: None for i in dataset.splits[split] if i in facts}
 
 
 def _by_digest(facts: Iterable[Facts]) -> dict[str, list[str]]:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from motes.data.layouts import Pair, Plan, recognise
+from motes.data.layouts import Pair, Plan, recognise, told
 from motes.data.lists import read_list
+from motes.data.roles import role
 from motes.errors import DataError
 from motes.imaging import is_image_path
 from motes.naming import look_up, nearest
@@ -111,8 +112,8 @@ def open_dataset(
     if mask_dir is not None and image_dir is None:
         raise DataError("mask_dir is given without image_dir", "give both")
     if image_dir is not None:
-        masks = (_below(root, mask_dir, "mask_dir"),) if mask_dir is not None else ()
-        plan = Plan("told", (Pair(_below(root, image_dir, "image_dir"), masks),))
+        masks = _below(root, mask_dir, "mask_dir") if mask_dir is not None else None
+        plan = told(root, _below(root, image_dir, "image_dir"), masks)
     else:
         plan = recognise(root, layout)
     lists = dict(plan.lists)
@@ -130,14 +131,18 @@ def _index(root: Path, plan: Plan, lists: dict[str, Path]) -> Dataset:
     hidden: list[Path] = []
     for pair in plan.pairs:
         images, twice = _by_stem(pair.images)
-        masks = [_masks_by_image(folder, images) for folder in pair.masks]
+        if pair.images in pair.masks:  # images and masks share a folder and differ by the mask's ending
+            images = {s: f for s, f in images.items() if not any(_without(s, e) in images for e in MASK_ENDINGS if e)}
+        masks = [_masks_by_image(folder, images, shared=folder == pair.images) for folder in pair.masks]
         orphans += [file for _, left in masks for file in left]
         hidden += twice
         for stem, image in images.items():
             mask = next((m[stem] for m, _ in masks if stem in m), None)
             found.append((pair, stem, Sample(stem, image, mask)))
     if not found:
-        raise DataError(f"no images in {', '.join(str(p.images) for p in plan.pairs)}")
+        inside = [str(d) for p in plan.pairs for d in sorted(p.images.iterdir()) if d.is_dir()][:3]
+        hint = f"it holds folders: {', '.join(inside)}; name one with image_dir" if inside else None
+        raise DataError(f"no images in {', '.join(str(p.images) for p in plan.pairs)}", hint)
     clash = len({stem for _, stem, _ in found}) < len(found)
     samples: dict[str, Sample] = {}
     folders: dict[str, list[str]] = {p.split: [] for p in plan.pairs if p.split}
@@ -147,7 +152,11 @@ def _index(root: Path, plan: Plan, lists: dict[str, Path]) -> Dataset:
         if pair.split:
             folders[pair.split].append(name)
     splits = {name: tuple(ids) for name, ids in folders.items()}
-    splits |= {name: tuple(_as_named(read_list(file), samples)) for name, file in lists.items()}
+    for name, file in lists.items():
+        ids = tuple(_as_named(read_list(file), samples))
+        # A text file that names no split and no image is something else (classes.txt).
+        if file not in plan.lists.values() or role(name)[0] or any(i in samples for i in ids):
+            splits[name] = ids
     ordered = {name: samples[name] for name in sorted(samples, key=natural)}
     return Dataset(root, plan.layout, ordered, splits, plan, tuple(orphans), tuple(hidden))
 
@@ -177,11 +186,11 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Path]]:
     return taken, twice
 
 
-def _masks_by_image(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Path], list[Path]]:
+def _masks_by_image(folder: Path, images: dict[str, Path], shared: bool = False) -> tuple[dict[str, Path], list[Path]]:
     """Image stem -> mask; and the masks that belong to no image. An exact stem wins over one with an ending."""
     by_stem, _ = _by_stem(folder)
     masks: dict[str, Path] = {}
-    left = dict(by_stem)
+    left = {stem: file for stem, file in by_stem.items() if not (shared and stem in images)}
     for ending in MASK_ENDINGS:
         for stem in images:
             if stem not in masks and stem + ending in left:
@@ -191,13 +200,15 @@ def _masks_by_image(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Pa
 
 def _as_named(ids: Iterable[str], samples: dict[str, Sample]) -> list[str]:
     """Ids without the mask's ending, where a list names the masks."""
-    endings = tuple(e for e in MASK_ENDINGS if e)
     named = []
     for i in ids:
-        ending = next((e for e in endings if i.endswith(e)), "")
-        short = i.removesuffix(ending)
-        named.append(short if i not in samples and short in samples else i)
+        short = next((s for e in MASK_ENDINGS if e and (s := _without(i, e)) in samples), i)
+        named.append(i if i in samples else short)
     return named
+
+
+def _without(name: str, ending: str) -> str | None:
+    return name[: -len(ending)] if name.endswith(ending) else None
 
 
 def _below(root: Path, folder: Path | str, option: str) -> Path:

@@ -6,7 +6,9 @@ Folder names are compared without case.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +53,8 @@ def recognise(root: Path, layout: str | None = None) -> Plan:
         raise DataError(f"no such folder: {root}", _nearest_sibling(root))
     if not root.is_dir():
         raise DataError(f"{root} is a file, but a data set is a folder")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise DataError(f"{root} cannot be read: no permission")
     if layout is not None:
         plan = LAYOUTS[look_up("layout", layout, LAYOUTS, DataError)](root)
         if plan is None:
@@ -60,7 +64,7 @@ def recognise(root: Path, layout: str | None = None) -> Plan:
         plan = look(root)
         if plan is not None:
             return plan
-    raise DataError(f"{root} is in no known data set layout", _nested(root) or _found(root))
+    raise DataError(f"{root} is in no known data set layout", _nested(root) or _above(root) or _found(root))
 
 
 def _sirstdevkit(root: Path) -> Plan | None:
@@ -186,6 +190,13 @@ def _other_lists(root: Path, *known: Path) -> dict[str, Path]:
     return lists
 
 
+def told(root: Path, images: Path, masks: Path | None) -> Plan:
+    """The plan of a data set whose folders the user names; lists are looked for beside them."""
+    folders = (masks,) if masks else ()
+    lists = _other_lists(root, images, *folders) if root.is_dir() else {}
+    return Plan("told", (Pair(images, folders),), lists)
+
+
 def _text_files(folder: Path) -> Iterator[Path]:
     for file in _children(folder):
         if file.suffix.lower() == ".txt" and file.is_file() and looks_like_list(file):
@@ -215,13 +226,27 @@ def _nested(root: Path) -> str | None:
     """A hint that names the sub-folders, up to two deep, which are data sets."""
     found = []
     for sub in (d for d in _children(root) if d.is_dir()):
-        candidates = [sub, *(d for d in _children(sub) if d.is_dir())]
-        found += [c for c in candidates if any(look(c) for look in LAYOUTS.values())][:1]
+        with suppress(OSError):  # a folder that may not be read is no candidate
+            candidates = [sub, *(d for d in _children(sub) if d.is_dir())]
+            found += [c for c in candidates if _known(c)][:1]
     if not found:
         return None
     if len(found) == 1:
         return f"its sub-folder looks like one: {found[0]}"
     return f"its sub-folders look like data sets: {', '.join(str(f) for f in found[:4])}"
+
+
+def _above(root: Path) -> str | None:
+    """A hint that names the folder above, where ``root`` is part of a data set."""
+    parent = root.resolve().parent
+    with suppress(OSError):
+        if _known(parent):
+            return f"the folder above it looks like one: {parent}"
+    return None
+
+
+def _known(root: Path) -> bool:
+    return any(look(root) for look in LAYOUTS.values())
 
 
 def _found(root: Path) -> str:

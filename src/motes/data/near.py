@@ -8,12 +8,13 @@ training and one into test measures memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motes.data.dataset import Sample
+from motes.data.parallel import in_threads
+from motes.errors import DataError
 from motes.imaging import read_image, resize
 
 SIDE = 32
@@ -31,12 +32,17 @@ def near_twins(
     Args:
         samples_a: one set of images.
         samples_b: the other; None compares ``samples_a`` with itself, each pair once.
-        threshold: correlation in [-1, 1].
+        threshold: correlation in [0, 1].
         advance: called once an image read, for a progress bar.
 
     Returns:
         ``(name_a, name_b, correlation)``, the closest first. An image is never its own twin.
+
+    Raises:
+        DataError: a threshold outside [0, 1].
+        ImageError: an image that cannot be read.
     """
+    check_threshold(threshold)
     a = thumbnails(samples_a, advance)
     b = a if samples_b is None else thumbnails(samples_b, advance)
     others = samples_a if samples_b is None else samples_b
@@ -51,14 +57,7 @@ def near_twins(
 def thumbnails(samples: Sequence[Sample], advance: Callable[[], object] | None = None) -> NDArray[np.float32]:
     """The thumbnails of all samples as rows, [N, 1024], read by several threads."""
 
-    def one(sample: Sample) -> NDArray[np.float32]:
-        row = thumbnail(read_image(sample.image).pixels)
-        if advance:
-            advance()
-        return row
-
-    with ThreadPoolExecutor() as pool:
-        rows = list(pool.map(one, samples))
+    rows = in_threads(lambda sample: thumbnail(read_image(sample.image).pixels), samples, advance)
     return np.stack(rows) if rows else np.zeros((0, SIDE * SIDE), np.float32)
 
 
@@ -86,6 +85,11 @@ def correlated(
         for i, j in zip(*np.nonzero(product > threshold), strict=True):
             if not once or start + i < j:
                 yield int(start + i), int(j), min(1.0, float(product[i, j]))
+
+
+def check_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise DataError(f"a near-twin threshold of {threshold:g} is no correlation", "give a number from 0 to 1")
 
 
 def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from motes.data.dataset import Sample
 from motes.data.near import thumbnail
+from motes.data.parallel import in_threads
 from motes.errors import MotesError
 from motes.imaging import read_image, read_mask
 
@@ -48,17 +48,7 @@ def scan(samples: Iterable[Sample], advance: Callable[[], object] | None = None)
         advance: called once a sample, for a progress bar.
     """
 
-    def one(sample: Sample) -> Facts:
-        facts = _facts(sample)
-        if advance:
-            advance()
-        return facts
-
-    pool = ThreadPoolExecutor()
-    try:
-        return list(pool.map(one, samples))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # Ctrl-C does not wait for a thousand images
+    return in_threads(_facts, samples, advance)
 
 
 def _facts(sample: Sample) -> Facts:
