@@ -60,7 +60,7 @@ class PixelCurve:
 class TargetCurve:
     """Target ROC: detection probability over false alarms; arrays [T], thresholds ascending.
 
-    ``pd`` and ``fa`` are fractions, ``blobs_per_image`` and ``blobs_per_megapixel`` count false blobs.
+    ``pd``, ``fa`` and ``iou`` are fractions, ``blobs_per_image`` and ``blobs_per_megapixel`` count false blobs.
     """
 
     thresholds: np.ndarray
@@ -68,6 +68,7 @@ class TargetCurve:
     fa: np.ndarray
     blobs_per_image: np.ndarray
     blobs_per_megapixel: np.ndarray
+    iou: np.ndarray
     detected: np.ndarray
     targets: int
 

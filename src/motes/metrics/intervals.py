@@ -38,23 +38,23 @@ def resampling_weights(images: int, resamples: int, seed: int) -> np.ndarray:
 
 def bootstrap(
     weights: np.ndarray, columns: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]
-) -> Interval | None:
-    """Percentile interval of a statistic of summed columns.
+) -> list[Interval | None]:
+    """Percentile intervals of statistics of summed columns.
 
     Args:
         weights: [resamples, images].
         columns: per-image counts [images, K].
-        statistic: sums [resamples, K] -> values [resamples]; NaN where undefined.
+        statistic: sums [resamples, K] -> values [resamples] or [S, resamples]; NaN where undefined.
 
     Returns:
-        None for fewer than two images, whose spread says nothing.
+        One interval a statistic; None where no resample defines it.
     """
-    if columns.shape[0] < 2:
-        return None
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = statistic(weights @ columns.astype(np.float64))
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+        rows = np.atleast_2d(statistic(weights @ columns.astype(np.float64)))
+    intervals: list[Interval | None] = []
+    for values in rows:
+        values = values[np.isfinite(values)]
+        intervals.append(
+            (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))) if len(values) else None
+        )
+    return intervals

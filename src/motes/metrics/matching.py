@@ -74,7 +74,7 @@ def greedy(targets: Components, found: Components, distance: float) -> tuple[np.
     Neither the nearest nor the best assignment, and it depends on raster order, so a flipped image may score
     differently. It is what the field computes.
     """
-    rows, columns = np.nonzero(_distances(targets, found) < distance)
+    rows, columns = _near_pairs(targets, found, distance)
     if len(np.unique(rows)) == len(rows) and len(np.unique(columns)) == len(columns):
         return rows, columns  # nobody competes: the usual case
     kept, taken_rows, taken_columns = [], set(), set()
@@ -164,15 +164,30 @@ def _shooting(targets: Components, found: Components) -> Hits:
 
 def _distances(targets: Components, found: Components) -> np.ndarray:
     """float64 [targets, components], px."""
-    difference = targets.centroids[:, None] - found.centroids[None]
-    return np.sqrt(np.square(difference).sum(axis=2))
+    x, y = (np.subtract.outer(targets.centroids[:, k], found.centroids[:, k]) for k in (0, 1))
+    return np.sqrt(x * x + y * y)
+
+
+def _near_pairs(targets: Components, found: Components, distance: float) -> tuple[np.ndarray, np.ndarray]:
+    """All (target, component) pairs nearer than ``distance``, in order; without the table of all distances."""
+    by_x = np.argsort(found.centroids[:, 0], kind="stable")
+    sorted_x = found.centroids[by_x, 0]
+    first = np.searchsorted(sorted_x, targets.centroids[:, 0] - distance)
+    count = np.searchsorted(sorted_x, targets.centroids[:, 0] + distance, side="right") - first
+    rows = np.repeat(np.arange(len(targets)), count)
+    columns = by_x[np.arange(len(rows)) + np.repeat(first - np.cumsum(count) + count, count)]
+    x, y = (targets.centroids[rows] - found.centroids[columns]).T
+    near = np.sqrt(x * x + y * y) < distance
+    rows, columns = rows[near], columns[near]
+    order = np.lexsort([columns, rows])
+    return rows[order], columns[order]
 
 
 def _ious(targets: Components, found: Components) -> tuple[np.ndarray, np.ndarray]:
     """IoU and common pixels of every pair, [targets, components]."""
-    t, f = targets.labels.ravel(), found.labels.ravel()
-    both = np.flatnonzero((t > 0) & (f > 0))
-    pairs = (t[both] - 1).astype(np.intp) * len(found) + (f[both] - 1)
+    under = found.labels.ravel()[targets.pixels]
+    both = under > 0
+    pairs = targets.owners[both].astype(np.intp) * len(found) + (under[both] - 1)
     common = np.bincount(pairs, minlength=len(targets) * len(found)).reshape(len(targets), len(found))
     return common / (targets.areas[:, None] + found.areas[None] - common), common
 

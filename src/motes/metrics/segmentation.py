@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from motes.errors import DataError
 from motes.metrics import curves
 from motes.metrics.components import Components, components
-from motes.metrics.intervals import Interval, bootstrap, resampling_weights, wilson, zero_rate
+from motes.metrics.formulas import COUNTS, SUMS, Formulas, Value
 from motes.metrics.matching import Hits, hits, quality
 from motes.metrics.protocols import Protocol
 from motes.metrics.protocols import protocol as look_up_protocol
 
-COUNTS = (
-    *("tp", "fp", "fn", "pixels", "targets", "detected", "missed", "false_pixels", "false_blobs"),
-    *("matched", "false", "missed_opdc", "loc_itf", "loc_pcp", "loc_m2s", "loc_s2m"),
-)
-"""Per-image integers of the state, in column order."""
-SUMS = ("seg_iou", "seg_mrg", "seg_itf", "seg_pcp", "pair_iou")
-"""Per-image sums of ratios over matched pairs."""
 _STRIDE = 16  # levels put together in the per-image histograms, which only the intervals of AUC and AP need
-
-
-@dataclass(frozen=True)
-class Value:
-    """A metric: ``value`` (None where 0/0), the numerator and denominator it came from, and its 95 % interval (None if
-    unknown).
-
-    Protocols that add an epsilon add it to ``denominator`` before dividing. ``auc`` and ``ap`` are given over pixel
-    pairs and target pixels.
-    """
-
-    value: float | None
-    numerator: float
-    denominator: float
-    interval: Interval | None = None
 
 
 class SegmentationScore:
@@ -65,6 +43,9 @@ class SegmentationScore:
         self._roc = None if roc is None else np.asarray(roc)
         self.reset()
 
+    COLUMNS = ("image", *COUNTS, "iou", "hiou")
+    """Columns of :meth:`per_image`."""
+
     def reset(self) -> None:
         """Forget every image."""
         levels = (len(curves.LEVEL_THRESHOLDS) if self._roc is None else len(self._roc)) + 1
@@ -73,7 +54,7 @@ class SegmentationScore:
         self._sums: list[np.ndarray] = []
         self._coarse: list[np.ndarray] = []
         self._levels = np.zeros((2, levels), np.int64)
-        self._sweep = np.zeros((len(self.sweep), 4), np.int64)
+        self._sweep = np.zeros((len(self.sweep), 6), np.int64)
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -106,7 +87,7 @@ class SegmentationScore:
             *(len(targets), hit.detected, hit.missed, hit.false_pixels, hit.false_blobs),
             *(q.matched, q.false, q.missed, q.interference, q.perception, q.m2s, q.s2m),
         )
-        self._sweep += self._sweep_counts(probability, targets, mask, hit)
+        self._sweep += self._sweep_counts(probability, label, targets, mask, hit)
         self._levels += levels
         self._coarse.append(self._coarsened(levels))
         self._counts.append(np.array(counts, np.int64))
@@ -131,7 +112,7 @@ class SegmentationScore:
 
     def compute(self, intervals: bool = True) -> dict[str, Value]:
         """Every metric by key. Without ``intervals`` the bootstrap is skipped (validation while training)."""
-        return _Computation(self, intervals).values()
+        return Formulas(self.protocol, self.state(), self.resamples if intervals else 0, self.seed).values()
 
     def pixel_curve(self) -> curves.PixelCurve:
         """ROC and precision-recall over all pixels."""
@@ -148,7 +129,8 @@ class SegmentationScore:
         """Pd over Fa at the thresholds of ``sweep``."""
         counts = np.stack(self._counts) if self._counts else np.zeros((0, len(COUNTS)), np.int64)
         pixels = counts[:, COUNTS.index("pixels")].sum()
-        detected, missed, false_pixels, false_blobs = self._sweep.T
+        detected, missed, false_pixels, false_blobs, tp, predicted = self._sweep.T
+        positive = counts[:, [COUNTS.index("tp"), COUNTS.index("fn")]].sum()
         with np.errstate(divide="ignore", invalid="ignore"):
             return curves.TargetCurve(
                 self.sweep,
@@ -156,6 +138,7 @@ class SegmentationScore:
                 false_pixels / pixels,
                 false_blobs / np.int64(len(self)),
                 false_blobs * 1e6 / pixels,
+                tp / (predicted + positive - tp),
                 detected.copy(),
                 int(counts[:, COUNTS.index("targets")].sum()),
             )
@@ -170,6 +153,29 @@ class SegmentationScore:
             iou = c["tp"] / union if union else None
             rows.append({"image": name, **c, "iou": iou, "hiou": float(sums[0]) / pairs if pairs else None})
         return rows
+
+    def facts(self) -> dict[str, Any]:
+        """What was scored and by which rules, for ``run`` in metrics.json."""
+        rule, counts = (
+            self.protocol,
+            dict(zip(COUNTS, np.sum(self._counts, axis=0).tolist(), strict=True)) if len(self) else {},
+        )
+        empty = [not (c[0] + c[1] + c[2]) for c in self._counts]
+        return {
+            "protocol": rule.name,
+            "threshold": rule.threshold,
+            "target_threshold": rule.target_threshold,
+            "matching": rule.matching,
+            "distance": rule.distance,
+            "false_alarms": rule.false_alarms,
+            "niou_empty": rule.niou_empty,
+            "phantoms": rule.phantoms,
+            "images": len(self),
+            "images_without_target": sum(not c[COUNTS.index("targets")] for c in self._counts),
+            "empty_pairs": sum(empty),
+            "targets": counts.get("targets", 0),
+            "pixels": counts.get("pixels", 0),
+        }
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything counted so far, as plain arrays: gather it from every process, save it by ``numpy.savez``."""
@@ -202,17 +208,20 @@ class SegmentationScore:
         score._sweep = np.array(state["sweep_counts"], np.int64)
         return score
 
-    def _sweep_counts(self, probability: np.ndarray, targets: Components, mask: np.ndarray, hit: Hits) -> np.ndarray:
-        """int64 [T, 4]: detected, missed, false pixels, false blobs. Masks are nested: equal size is equal mask."""
-        rows = np.zeros((len(self.sweep), 4), np.int64)
+    def _sweep_counts(
+        self, probability: np.ndarray, label: np.ndarray, targets: Components, mask: np.ndarray, hit: Hits
+    ) -> np.ndarray:
+        """int64 [T, 6]: detected, missed, false pixels, false blobs, true positive pixels, predicted pixels."""
+        rows = np.zeros((len(self.sweep), 6), np.int64)
         known = {int(np.count_nonzero(mask)): hit}
         for row, threshold in zip(rows, self.sweep.tolist(), strict=True):
             mask = probability > threshold
-            size = int(np.count_nonzero(mask))
-            if size not in known:
-                known[size] = hits(targets, components(mask), self.protocol)
-            found = known[size]
-            row[:] = found.detected, found.missed, found.false_pixels, found.false_blobs
+            predicted = int(np.count_nonzero(mask))
+            if predicted not in known:  # the masks are nested: as many pixels are the same pixels
+                known[predicted] = hits(targets, components(mask), self.protocol)
+            found = known[predicted]
+            true = int(np.count_nonzero(mask & label))
+            row[:] = found.detected, found.missed, found.false_pixels, found.false_blobs, true, predicted
         return rows
 
     def _coarsened(self, levels: np.ndarray) -> np.ndarray:
@@ -220,123 +229,6 @@ class SegmentationScore:
         stride = _STRIDE if self._roc is None else 1
         starts = np.arange(0, levels.shape[1], stride)
         return np.add.reduceat(levels, starts, axis=1).astype(np.int32)
-
-
-class _Computation:
-    """One ``compute``: sums, resampling weights, and the formula of every metric."""
-
-    def __init__(self, score: SegmentationScore, intervals: bool) -> None:
-        self.rule, self.score = score.protocol, score
-        state = score.state()
-        # Sorted by content, not by name: intervals must not depend on the order in which shards were merged.
-        order = np.lexsort(np.concatenate([state["counts"].T, state["sums"].T])) if len(score) else np.zeros(0, int)
-        counts, sums = state["counts"][order], state["sums"][order]
-        self.columns = dict(zip(COUNTS, counts.T, strict=True)) | dict(zip(SUMS, sums.T, strict=True))
-        self.coarse, self.levels = state["coarse"][order], state["levels"]
-        self.weights = resampling_weights(len(score), score.resamples, score.seed) if intervals and len(score) else None
-        self.intervals = intervals
-
-    def values(self) -> dict[str, Value]:
-        c, rule = self.columns, self.rule
-        union = c["tp"] + c["fp"] + c["fn"]
-        filled = union > 0
-        iou = np.divide(c["tp"], union, out=np.zeros(len(union)), where=filled)
-        counted = filled if rule.niou_empty == "exclude" else np.ones(len(union), bool)
-        images = np.ones(len(union), np.int64)
-        pairs = c["matched"] + c["false"] + c["missed_opdc"]
-        zero, e = rule.pixel_zero, rule.epsilon
-        values = {
-            "iou": self.ratio(c["tp"], union, zero),
-            "niou": self.ratio(iou, counted, zero),
-            "precision": self.ratio(c["tp"], c["tp"] + c["fp"], zero, e),
-            "recall": self.ratio(c["tp"], c["tp"] + c["fn"], zero, e),
-            "f1": self.f1(),
-            "pd": self.pd(),
-            "fa": self.fa(),
-            "false_alarms_per_image": self.rate(c["false_blobs"], images),
-            "false_alarms_per_megapixel": self.rate(c["false_blobs"], c["pixels"] / 1e6),
-            **self.areas(),
-            "hiou": self.ratio(c["seg_iou"], pairs, rule.target_zero),
-            "seg_iou": self.ratio(c["seg_iou"], c["matched"], rule.target_zero),
-            "seg_mrg_err": self.ratio(c["seg_mrg"], c["matched"], rule.target_zero),
-            "seg_itf_err": self.ratio(c["seg_itf"], c["matched"], rule.target_zero),
-            "seg_pcp_err": self.ratio(c["seg_pcp"], c["matched"], rule.target_zero),
-            "loc_iou": self.ratio(c["matched"], pairs, rule.target_zero),
-            "loc_s2m_err": self.ratio(c["loc_s2m"], pairs, rule.target_zero),
-            "loc_m2s_err": self.ratio(c["loc_m2s"], pairs, rule.target_zero),
-            "loc_itf_err": self.ratio(c["loc_itf"], pairs, rule.target_zero),
-            "loc_pcp_err": self.ratio(c["loc_pcp"], pairs, rule.target_zero),
-        }
-        if rule.matching == "diameter":
-            values["target_niou"] = self.ratio(c["pair_iou"], c["targets"], rule.target_zero)
-        return values
-
-    def ratio(self, over: np.ndarray, under: np.ndarray, zero: float | None, epsilon: float = 0.0) -> Value:
-        """Sum over sum, with a bootstrap interval over images."""
-        numerator, denominator = _total(over), _total(under)
-        value = numerator / (denominator + epsilon) if denominator else zero
-        return Value(value, numerator, denominator, self.bootstrap(np.stack([over, under], axis=1), _first_by_second))
-
-    def rate(self, over: np.ndarray, under: np.ndarray) -> Value:
-        """A ratio of rare events: the interval of zero events is a Poisson one."""
-        found = self.ratio(over, under, None)
-        if self.intervals and found.numerator == 0:
-            return Value(found.value, 0.0, found.denominator, zero_rate(found.denominator))
-        return found
-
-    def f1(self) -> Value:
-        c, rule = self.columns, self.rule
-        twice = 2 * c["tp"]
-        found = self.ratio(twice, twice + c["fp"] + c["fn"], rule.pixel_zero)
-        if not rule.f1_epsilon:
-            return found
-        tp, fp, fn = (_total(c[k]) for k in ("tp", "fp", "fn"))
-        precision, recall = tp / (tp + fp + rule.epsilon), tp / (tp + fn + rule.epsilon)
-        value = 2 * precision * recall / (precision + recall + rule.f1_epsilon)
-        return Value(value, found.numerator, found.denominator, found.interval)
-
-    def pd(self) -> Value:
-        c = self.columns
-        detected, targets = _total(c["detected"]), _total(c["detected"] + c["missed"])
-        value = detected / targets if targets else self.rule.target_zero
-        return Value(value, detected, targets, wilson(detected, targets) if self.intervals else None)
-
-    def fa(self) -> Value:
-        found = self.rate(self.columns["false_pixels"], self.columns["pixels"])
-        if self.rule.fa_needs_targets and not self.columns["targets"].any():
-            return Value(None, found.numerator, found.denominator, found.interval)
-        return found
-
-    def areas(self) -> dict[str, Value]:
-        e, closed, zero = self.rule.roc_epsilon, self.score._roc is None, self.rule.pixel_zero
-        background, target = (float(n) for n in self.levels.sum(axis=1))
-        auc, ap = (float(v) for v in curves.areas(self.levels, e, closed))
-        if not e:
-            auc = auc if background and target else math.nan
-            ap = ap if target else math.nan
-
-        shape = (-1, *self.coarse.shape[1:])
-        flat = self.coarse.reshape(len(self.coarse), -1)
-        found = {}
-        for k, (key, value, under) in enumerate((("auc", auc, background * target), ("ap", ap, target))):
-            interval = self.bootstrap(flat, lambda sums, k=k: curves.areas(sums.reshape(shape), e, closed)[k])
-            if math.isnan(value):
-                found[key] = Value(zero, 0.0, under, None)
-            else:
-                found[key] = Value(value, value * under, under, interval)
-        return found
-
-    def bootstrap(self, columns: np.ndarray, statistic) -> Interval | None:
-        return None if self.weights is None else bootstrap(self.weights, columns, statistic)
-
-
-def _first_by_second(sums: np.ndarray) -> np.ndarray:
-    return sums[:, 0] / sums[:, 1]
-
-
-def _total(column: np.ndarray) -> float:
-    """Exactly rounded, so that the order of images cannot show."""
-    return float(column.sum()) if column.dtype.kind in "iub" else math.fsum(column.tolist())
 
 
 def _checked(probability: np.ndarray, label: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
