@@ -1,0 +1,71 @@
+"""ONNX Runtime on the CPU: the default backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from motes.cards import Card
+from motes.errors import CardError, CheckpointError
+from motes.inference.onnx_card import read_onnx_card
+
+
+class OnnxBackend:
+    """Runs an ``.onnx`` file that carries its card.
+
+    The file has one input [B, C, H, W] float32 and its first output is the logits [B, K, H, W].
+
+    Args:
+        path: the file.
+        threads: CPU threads of one run; None = one per physical core, as ONNX Runtime decides.
+        card: a card for a file that has none; None reads the file's own.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or not a network that ONNX Runtime can run.
+        CardError: no card, or a card whose channels are not the network's.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None, card: Card | None = None) -> None:
+        self.path = Path(path)
+        self.card = card or read_onnx_card(self.path)
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3  # errors come back as exceptions; warnings would litter stderr
+        if threads:
+            options.intra_op_num_threads = threads
+        # Threads that spin while they wait would take the core from reading the next image.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        except Exception as e:  # ONNX Runtime's exceptions share no public parent
+            raise CheckpointError(f"{self.path}: ONNX Runtime cannot load it: {_first_line(e)}") from None
+        self._input = _check_input(self._session.get_inputs(), self.card, self.path)
+        self._output = self._session.get_outputs()[0].name
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """[B, C, H, W] float32 -> logits [B, K, H, W] float32."""
+        try:
+            (logits,) = self._session.run([self._output], {self._input: batch})
+        except Exception as e:
+            raise CheckpointError(
+                f"{self.path}: ONNX Runtime failed on an input of shape {list(batch.shape)}: {_first_line(e)}"
+            ) from None
+        return np.asarray(logits, dtype=np.float32)
+
+
+def _check_input(inputs: list, card: Card, path: Path) -> str:
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
+        found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+        raise CheckpointError(f"{path}: expected one float input [B, C, H, W], found {found}")
+    channels = inputs[0].shape[1]
+    if isinstance(channels, int) and channels != card.input.channels:
+        raise CardError(f"{path}: its card says {card.input.channels} input channels, the network takes {channels}")
+    return str(inputs[0].name)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
