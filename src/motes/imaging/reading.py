@@ -203,8 +203,8 @@ def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
             version = npy.read_magic(file)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran, dtype = read(file)
-        except ValueError as e:
-            raise BadHeaderError(f"is a .npy file with a damaged header: {e}") from None
+        except Exception as e:  # numpy parses it as Python: ValueError, SyntaxError, TokenError, MemoryError, ...
+            raise BadHeaderError(f"is a .npy file with a damaged header: {' '.join(str(e).split())[:100]}") from None
     if dtype.kind not in "buif":
         raise BadHeaderError(f"holds values of type {dtype}, expected integers or floats")
     if len(shape) not in (2, 3):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,14 +30,12 @@ def read_tiff(path: Path, page: int, size: int, alpha: bool, labels: bool = Fals
         photometric = _number(ifd.photometric)
         axes = ifd.axes
         bits = int(ifd.bitspersample) if not isinstance(ifd.bitspersample, tuple) else int(ifd.bitspersample[0])
-        palette = ifd.colormap if photometric == PALETTE else None
+        palette = _palette(ifd) if photometric == PALETTE else None
         extra = tuple(_number(e) for e in (ifd.extrasamples or ()))
     if pixels.dtype.kind not in "buif":
         raise BadHeaderError(f"is a TIFF with values of type {pixels.dtype}, expected integers or floats")
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if axes.startswith("S") and pixels.ndim == 3:
-        pixels = np.moveaxis(pixels, 0, -1)
-    if pixels.ndim not in (2, 3):
+    if pixels.ndim not in (2, 3) or axes.startswith("Z"):
         raise BadHeaderError(f"is a TIFF with axes {axes}, expected one plane of pixels a page")
     if palette is not None:
         return (pixels if labels else _colours(pixels, palette)), pages
@@ -66,19 +67,32 @@ def _open(path: Path) -> Iterator[Any]:
             yield file
     except (BadHeaderError, OSError, MemoryError):
         raise
-    except Exception as e:  # struct.error, KeyError, IndexError, TiffFileError, ...: a damaged file ends in any of them
+    except (ValueError, RuntimeError) as e:  # among them tifffile's own
         raise BadHeaderError(f"is a damaged TIFF: {_short(e)}") from None
+    except Exception:  # struct.error, KeyError, TypeError, ...: a damaged header ends in any of them
+        raise BadHeaderError("is a damaged TIFF: its header contradicts itself") from None
 
 
 def _page(file: Any, page: int, pages: int) -> Any:
     if pages == 0:
         raise BadHeaderError("is a TIFF cut short or damaged: it has no page")
+    if _next_page(file, file.pages[pages - 1]) != 0:
+        raise BadHeaderError(f"is a TIFF cut short or damaged after its page {pages - 1}")
     if not 0 <= page < pages:
         raise BadHeaderError(f"has {pages} page{'s' * (pages > 1)}, there is no page {page} (pages count from 0)")
     ifd = file.pages[page]
     pixel_bytes = int(ifd.samplesperpixel) * max(1, int(np.max(ifd.bitspersample)) // 8)
     check_size(int(ifd.imagelength), int(ifd.imagewidth), pixel_bytes)
     return ifd
+
+
+def _next_page(file: Any, ifd: Any) -> int:
+    """Byte at which the file says that the next page's directory is; 0 after the last page."""
+    layout, handle = file.tiff, file.filehandle
+    handle.seek(ifd.offset)
+    (tags,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    handle.seek(ifd.offset + layout.tagnosize + tags * layout.tagsize)
+    return int(struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))[0])
 
 
 def _check_whole(ifd: Any, size: int) -> None:
@@ -97,18 +111,20 @@ def _decode(path: Path, ifd: Any, page: int) -> np.ndarray:
         colours = getattr(ifd.photometric, "name", photometric)
         raise BadHeaderError(f"is a TIFF whose colours are stored as {colours}, expected grey, RGB or a palette")
     try:
-        return ifd.asarray()
+        pixels = ifd.asarray()
+        return np.moveaxis(pixels, 0, -1) if ifd.axes.startswith("S") and pixels.ndim == 3 else pixels
     except Exception as e:  # a compression without its package, or any error that damaged data can cause
         problem = _short(e)
+    if importlib.util.find_spec("imagecodecs"):  # then nothing was missing but good data
+        raise BadHeaderError(f"is a damaged TIFF: {problem}")
     if known and can_assemble(ifd):
-        return assemble(ifd)
+        pixels = assemble(ifd)
+        return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
     pixels = _by_pillow(path, ifd, page)
     if pixels is not None:
         return pixels
     name = getattr(ifd.compression, "name", compression)
-    if "imagecodecs" in problem:
-        raise BadHeaderError(f"is a TIFF compressed with {name}, which needs one more package: pip install imagecodecs")
-    raise BadHeaderError(f"is a TIFF that cannot be decoded ({name}): {problem}")
+    raise BadHeaderError(f"is a TIFF compressed with {name}, which needs one more package: pip install imagecodecs")
 
 
 def _by_pillow(path: Path, ifd: Any, page: int) -> np.ndarray | None:
@@ -118,7 +134,7 @@ def _by_pillow(path: Path, ifd: Any, page: int) -> np.ndarray | None:
     if _number(ifd.compression) not in (*JPEG, *FAX, WEBP) or ifd.dtype not in (np.uint8, np.bool_):
         return None
     try:
-        with TiffImagePlugin.TiffImageFile(path) as image:
+        with warnings.catch_warnings(action="ignore"), TiffImagePlugin.TiffImageFile(path) as image:
             image.seek(page)
             pixels = np.array(image)
     except Exception:
@@ -130,12 +146,18 @@ def _by_pillow(path: Path, ifd: Any, page: int) -> np.ndarray | None:
     return ~pixels if _number(ifd.photometric) == MIN_IS_WHITE else pixels
 
 
+def _palette(ifd: Any) -> np.ndarray:
+    """[n, 3] uint8 colours."""
+    table = np.asarray(ifd.colormap)
+    if table.ndim != 2 or table.shape[0] != 3 or table.size == 0 or table.dtype.kind != "u":
+        raise BadHeaderError("is a damaged TIFF: its palette is missing")
+    return (table.T >> 8 if table.max() > 255 else table.T).astype(np.uint8)  # some writers put 8 bits into the 16
+
+
 def _colours(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    table = np.asarray(palette).T
-    table = (table >> 8 if table.max() > 255 else table).astype(np.uint8)  # some writers put 8 bits into the 16
-    if int(indices.max()) >= len(table):
-        raise BadHeaderError(f"is a TIFF with colour {int(indices.max())}, but its palette has {len(table)}")
-    return table[indices]
+    if indices.ndim != 2 or indices.dtype.kind not in "bu" or int(indices.max()) >= len(palette):
+        raise BadHeaderError(f"is a damaged TIFF: its indices do not fit its palette of {len(palette)} colours")
+    return palette[indices.astype(np.intp)]
 
 
 def _spread(pixels: np.ndarray, bits: int) -> np.ndarray:
@@ -162,5 +184,5 @@ def tiff_palette(path: Path, page: int) -> tuple[np.ndarray, np.ndarray] | None:
         ifd = _page(file, page, len(file.pages))
         if _number(ifd.photometric) != PALETTE:
             return None
-        colours = np.asarray(ifd.colormap).T
+        colours = _palette(ifd)
     return read_tiff(path, page, path.stat().st_size, alpha=False, labels=True)[0], colours

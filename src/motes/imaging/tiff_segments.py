@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import lzma
 import struct
+import threading
 import zlib
 from typing import Any
 
@@ -22,20 +23,22 @@ NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD = 1, 5, 8, 32773, 32946, 3
 SUPPORTED = (NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD)
 HORIZONTAL, FLOATING_POINT = 2, 3
 
+_LIMIT = threading.Lock()
+
 
 def can_assemble(ifd: Any) -> bool:
-    """Whether `assemble` can: a lossless byte compression, whole-byte samples of one type or single bits."""
+    """Whether `assemble` can: a lossless byte compression; samples of one type, or of 1 to 15 packed bits."""
     return (
         int(ifd.compression) in SUPPORTED
         and int(ifd.predictor) in (1, HORIZONTAL, FLOATING_POINT)
         and int(ifd.fillorder) == 1
         and ifd.dtype is not None
-        and (ifd.bitspersample in (8, 16, 32, 64) or (ifd.bitspersample == 1 and ifd.samplesperpixel == 1))
+        and (ifd.bitspersample in (8, 16, 32, 64) or (ifd.bitspersample in range(1, 16) and int(ifd.predictor) == 1))
     )
 
 
 def assemble(ifd: Any) -> np.ndarray:
-    """[H, W, C] pixels of a page for which `can_assemble` holds; single bits come back as booleans.
+    """[H, W, C] pixels of a page for which `can_assemble` holds, as counts.
 
     Raises:
         BadHeaderError: a strip or tile does not decompress to the bytes that it must hold.
@@ -46,10 +49,10 @@ def assemble(ifd: Any) -> np.ndarray:
     rows = rows if ifd.is_tiled else min(rows, height)
     bands = 1 if planar else samples
     stored = np.dtype(ifd.dtype).newbyteorder(ifd.parent.byteorder)
-    bits = ifd.bitspersample == 1
-    row_bytes = -(-columns // 8) if bits else columns * bands * stored.itemsize
+    bits = int(ifd.bitspersample)
+    row_bytes = -(-columns * bands * bits // 8)
     down, across = -(-height // rows), -(-width // columns)
-    pixels = np.zeros((height, width, samples), bool if bits else stored.newbyteorder("="))
+    pixels = np.zeros((height, width, samples), stored.newbyteorder("="))
 
     for index, (offset, count) in enumerate(zip(ifd.dataoffsets, ifd.databytecounts, strict=False)):
         plane, place = divmod(index, down * across)
@@ -65,8 +68,8 @@ def assemble(ifd: Any) -> np.ndarray:
         if data.size < row_bytes * here:
             raise BadHeaderError(f"is a damaged TIFF: segment {index} has {data.size} of {row_bytes * here} bytes")
         data = data[: row_bytes * here]
-        if bits:
-            segment = np.unpackbits(data.reshape(here, row_bytes), axis=1)[:, :columns, None].astype(bool)
+        if bits not in (8, 16, 32, 64):
+            segment = _unpack(data.reshape(here, row_bytes), bits, columns * bands).reshape(here, columns, bands)
         else:
             segment = _unpredict(data, int(ifd.predictor), stored, (here, columns, bands))
         part = segment[: height - top, : width - left]
@@ -82,13 +85,24 @@ def _decompress(packed: bytes, compression: int, row_bytes: int, rows: int) -> b
             return zlib.decompressobj().decompress(packed, row_bytes * rows)
         if compression == LZMA:
             return lzma.LZMADecompressor().decompress(packed, row_bytes * rows)
-        from PIL import TiffImagePlugin
-
-        # the class and not Image.open, whose limit on pixels is there for files of unknown size
-        with TiffImagePlugin.TiffImageFile(io.BytesIO(_one_strip(packed, compression, row_bytes, rows))) as image:
-            return image.tobytes()
+        return _by_libtiff(_one_strip(packed, compression, row_bytes, rows), row_bytes * rows)
     except Exception as e:  # zlib.error, LZMAError, OSError, SyntaxError, ... from damaged data
         raise BadHeaderError(f"is a damaged TIFF: {' '.join(str(e).split())}") from None
+
+
+def _by_libtiff(file: bytes, size: int) -> bytes:
+    from PIL import Image, TiffImagePlugin
+
+    if size < 80_000_000:
+        with TiffImagePlugin.TiffImageFile(io.BytesIO(file)) as image:
+            return image.tobytes()
+    with _LIMIT:  # Pillow's limit is there for files of unknown size; this one's was checked
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with TiffImagePlugin.TiffImageFile(io.BytesIO(file)) as image:
+                return image.tobytes()
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _one_strip(packed: bytes, compression: int, width: int, height: int) -> bytes:
@@ -96,6 +110,15 @@ def _one_strip(packed: bytes, compression: int, width: int, height: int) -> byte
     tags[273] = 8 + 2 + 12 * len(tags) + 4
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + packed
+
+
+def _unpack(rows: np.ndarray, bits: int, values: int) -> np.ndarray:
+    """[H, bytes] -> [H, values] of 1 to 15 bits each, most significant bit first in files of either byte order."""
+    single = np.unpackbits(rows, axis=1)[:, : values * bits].reshape(len(rows), values, bits)
+    unpacked = np.zeros((len(rows), values), np.uint16)
+    for bit in range(bits):
+        unpacked += single[:, :, bit].astype(np.uint16) << np.uint16(bits - 1 - bit)
+    return unpacked
 
 
 def _unpredict(data: np.ndarray, predictor: int, stored: np.dtype, shape: tuple[int, int, int]) -> np.ndarray:
