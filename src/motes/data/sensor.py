@@ -24,7 +24,8 @@ class Optics:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation in px of the Gaussian nearest to the Airy pattern (0.42 lambda N), defocus added in squares."""
+        """Standard deviation in px of the Gaussian nearest to the Airy pattern (0.42 lambda N), defocus added in
+        squares."""
         return math.hypot(0.42 * self.wavelength_um * self.f_number / self.pitch_um, self.defocus_px)
 
 
@@ -33,11 +34,14 @@ class Sensor:
     """A staring infrared camera.
 
     Args:
-        netd: temporal noise at 300 K, in kelvin (noise-equivalent temperature difference). 0 switches temporal noise off.
-        shot: share of the temporal variance at 300 K that is photon shot noise and so grows with the signal; the rest is read noise.
+        netd: temporal noise at 300 K, in kelvin (noise-equivalent temperature difference). 0 switches temporal noise
+            off.
+        shot: share of the temporal variance at 300 K that is photon shot noise and so grows with the signal; the rest
+            is read noise.
         column, row, pixel: standard deviation of fixed offsets, as a multiple of the temporal noise at 300 K.
         gain: standard deviation of the pixels' relative gain error, after calibration at the frame's mean level.
-        vignetting: kelvin between centre and corner (drawn between minus a third of it and the whole of it, darker corners first).
+        vignetting: kelvin between centre and corner (drawn between minus a third of it and the whole of it, darker
+            corners first).
         drift: standard deviation in kelvin of a slow pattern across the frame (calibration that has aged).
         dead, hot: share of pixels stuck at 0, and of pixels stuck 30 to 150 noise sigmas too high.
     """
@@ -71,7 +75,8 @@ class Sensor:
         return ((kelvin - COLDEST) * self.counts_per_kelvin(bits)).astype(np.float32)
 
     def noise_sigma(self, counts: np.ndarray | float, bits: int) -> np.ndarray:
-        """Temporal noise in counts at a level: sqrt(read^2 + shot^2 * level / level(300 K)), same shape as ``counts``."""
+        """Temporal noise in counts at a level: sqrt(read^2 + shot^2 * level / level(300 K)), same shape as
+        ``counts``."""
         unit = self.netd * self.counts_per_kelvin(bits)
         level = np.maximum(counts, 0) / ((300.0 - COLDEST) * self.counts_per_kelvin(bits))
         return unit * np.sqrt((1 - self.shot) + self.shot * level)
@@ -79,7 +84,8 @@ class Sensor:
 
 @dataclass(frozen=True)
 class FixedPattern:
-    """What one camera adds to every frame: ``offset`` [H, W] counts, ``gain`` [H, W] (about 1), ``dead``/``hot`` [N, 2] as x, y px."""
+    """What one camera adds to every frame: ``offset`` [H, W] counts, ``gain`` [H, W] (about 1), ``dead``/``hot`` [N, 2]
+    as x, y px."""
 
     offset: np.ndarray
     gain: np.ndarray
@@ -149,12 +155,12 @@ class Display:
 def display_range(counts: np.ndarray, sigma: float, rng: np.random.Generator) -> Display:
     """What a camera's automatic gain might choose for a noise-free frame.
 
-    Between 1.1 and 2.5 times the span of the scene, never so little that noise exceeds 2.5 grey levels; now and then the
-    brightest tenth (thick clouds) is clipped, as in many published frames.
+    Between 1.05 and 3.5 times the span of the scene, never so little that noise exceeds 2.5 grey levels; now and then
+    the brightest tenth (thick clouds) is clipped, as in many published frames.
     """
     top = rng.choice([99.8, 99.8, 97.0, 90.0])
     low, high = np.percentile(counts[::2, ::2], [0.2, top])
-    span = max((high - low) * rng.uniform(1.05, 2.5), 100 * sigma, 1.0)
+    span = max((high - low) * rng.uniform(1.05, 3.5), 100 * sigma, 1.0)
     below = (span - (high - low)) * rng.uniform(0.1, 0.6 if top > 99 else 0.95)
     return Display(float(low - below), float(low - below + span))
 

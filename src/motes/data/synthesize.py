@@ -1,8 +1,8 @@
 """Synthetic infrared frames with exact masks: for tests, for the demo, and to mix into training.
 
-The chain is that of a camera: background (``scenes``), targets blurred by the optics and integrated over pixels, photon and
-read noise, fixed pattern, drift, stuck pixels, quantisation (``sensor``). One seed gives one frame, bit for bit, on one
-version of numpy and OpenCV.
+The chain is that of a camera: background (``scenes``), targets blurred by the optics and integrated over pixels, photon
+and read noise, fixed pattern, drift, stuck pixels, quantisation (``sensor``). One seed gives one frame, bit for bit, on
+one version of numpy and OpenCV.
 
 What SNR, SCR, amplitude and the mask mean is defined in ``motes.data.targets``.
 """
@@ -25,10 +25,13 @@ from motes.data.targets import Body, Scene, Site, Target, Wish, measure, place_t
 from motes.errors import DataError
 from motes.naming import look_up
 
+SIRST_LIKE: dict[str, Any] = {"bits": 8, "scr": (4, 60), "psf": (0.7, 1.6), "size": (2, 10), "extended": 0.5}
+"""Options of ``scene`` whose frames have about the contrast, noise, spectral slope and target areas of SIRST's."""
+
 SMALLEST, LARGEST = 16, 8192
 BITS = (8, 14, 16)
 
-__all__ = ["Optics", "Scene", "Sensor", "Target", "demo_scene", "noise_scene", "scene", "write_dataset"]
+__all__ = ["SIRST_LIKE", "Optics", "Scene", "Sensor", "Target", "demo_scene", "noise_scene", "scene", "write_dataset"]
 
 
 def scene(
@@ -53,7 +56,8 @@ def scene(
 
     Args:
         height, width: px.
-        seed: a number, or several such as (seed, index). Background, camera, targets and noise have a random stream each.
+        seed: a number, or several such as (seed, index). Background, camera, targets and noise have a random stream
+            each.
         kind: background, one of ``scenes.KINDS``.
         bits: 8 gives uint8 after a display's automatic gain; 14 and 16 give uint16 counts, 14 never above 16383.
         targets: how many. Fewer are placed where they do not fit apart from each other.
@@ -76,9 +80,9 @@ def scene(
         raise DataError(f"bits is {bits}, expected one of {', '.join(map(str, BITS))}")
     count_range = _range("targets", targets, 0, 1000, whole=True)
     ask = Wish(
-        snr=_range("snr", snr, 0, 1e6),
-        scr=None if scr is None else _range("scr", scr, 0, 1e6),
-        min_scr=min_scr,
+        snr=_range("snr", snr, 0.1, 1e6),
+        scr=None if scr is None else _range("scr", scr, 0.1, 1e6),
+        min_scr=_range("min_scr", min_scr, -1e6, 1e6)[0],
         extended=_share("extended", extended),
         size=_range("size", size, 0, 100),
         mask_fraction=_share("mask_fraction", mask_fraction),
@@ -135,8 +139,8 @@ def noise_scene(
 
     Args:
         mean, sigma: of the noise, counts.
-        targets: (row, column, side, added counts) each; row and column are the square's middle pixel. Default: one 3x3 target
-            of +180 counts in the middle of the frame.
+        targets: (row, column, side, added counts) each; row and column are the square's middle pixel. Default: one 3x3
+            target of +180 counts in the middle of the frame.
         bits: pixels are clipped to 0 .. 2^bits - 1.
     """
     _check_size(height, width, smallest=1)
@@ -184,9 +188,9 @@ def write_dataset(
 ) -> Written:
     """Write ``count`` frames with masks, lists and ``targets.json`` into ``root``.
 
-    Frame i is ``scene(height, width, (seed, i), **options)`` whatever ``count`` is, and its split depends on i only: asking
-    again for more frames adds to a set. Frames that are complete are kept, so an interrupted call goes on where it stopped.
-    Every file is written under a temporary name and renamed, the image last.
+    Frame i is ``scene(height, width, (seed, i), **options)`` whatever ``count`` is, and its split depends on i only:
+    asking again for more frames adds to a set. Frames that are complete are kept, so an interrupted call goes on where
+    it stopped. Every file is written under a temporary name and renamed, the image last.
 
     Args:
         layout: one of ``synthetic_sets.LAYOUTS``, the names of ``open_dataset``.
@@ -198,7 +202,8 @@ def write_dataset(
     Raises:
         DataError: a bad value, ``root`` cannot be written to, or it holds something else than the same set.
     """
-    look_up("option", next((k for k in options if k not in _OPTIONS), "kind"), _OPTIONS, DataError)
+    for name in options:
+        look_up("option", name, _OPTIONS, DataError)
     first = scene(height, width, (seed, 0), **options)  # complains about bad options before anything is written
     look_up(
         "suffix", suffix, (".png", ".tif", ".tiff", ".bmp") if first.bits == 8 else (".png", ".tif", ".tiff"), DataError
@@ -212,10 +217,14 @@ def write_dataset(
 
 
 def demo_scene(seed: int = 7) -> Scene:
-    """The frame of ``motes demo``: 14-bit, 512x640, clouds over a horizon, four targets with SNR 6 to 12, a few dead pixels."""
-    return scene(
-        512, 640, seed, kind="ground", bits=14, targets=4, snr=(6, 12), psf=0.9, sensor=Sensor(dead=1.2e-5, hot=0)
-    )
+    """The frame of ``motes demo``: 14-bit, 512x640, clouds over a horizon, four targets with SNR 6 to 12, a few dead
+    pixels."""
+    sensor = Sensor(netd=0.2, column=0.2, row=0.1, pixel=0.2, dead=1.2e-5, hot=0)  # a small uncooled camera
+    ask: dict[str, Any] = {"targets": 4, "snr": (6, 12), "min_scr": 5, "psf": 0.9, "extended": 0.5}
+    return scene(512, 640, (seed, _DEMO), kind="ground", bits=14, sensor=sensor, **ask)
+
+
+_DEMO = 106  # with seed 7: cumulus over hills
 
 
 def _blur(kelvin: np.ndarray, sigma: float) -> np.ndarray:

@@ -6,9 +6,9 @@ Definitions, used everywhere in this room:
 - Amplitude: what a target adds to its brightest pixel, in counts (grey levels where ``bits`` is 8).
 - SNR: amplitude / sqrt(temporal noise variance at the background's level there + step^2 / 12), where ``step`` is the
   quantisation step. Neither clutter nor fixed pattern counts as noise here.
-- SCR: (brightest target pixel - local mean) / local standard deviation in the finished frame; local = a rectangle that reaches
-  ``LOCAL`` px beyond the target's mask, without the pixels to which any target adds more than 2 % of its amplitude, and
-  without stuck pixels. Noise, fixed pattern and clutter all count.
+- SCR: (brightest target pixel - local mean) / local standard deviation in the finished frame; local = a rectangle that
+  reaches ``LOCAL`` px beyond the target's mask, without the pixels to which any target adds more than 2 % of its
+  amplitude, and without stuck pixels. Noise, fixed pattern and clutter all count.
 - Mask: pixels to which the target adds more than ``mask_fraction`` of its amplitude, at least the brightest one.
 """
 
@@ -108,71 +108,88 @@ class Site:
     stuck: np.ndarray
 
 
-def place_targets(place: Site, count: int, sigma: float, ask: Wish, rng: np.random.Generator) -> list[Body]:
-    """Draw shapes, then positions where they are visible, apart from each other and from the border."""
-    height, width = place.frame.shape
-    blocked = np.zeros((height, width), bool)
-    blocked[place.stuck[:, 1], place.stuck[:, 0]] = True
+def place_targets(site: Site, count: int, sigma: float, wish: Wish, rng: np.random.Generator) -> list[Body]:
+    """Draw shapes, then positions where they are visible, apart from each other and from the border.
+
+    Args:
+        sigma: standard deviation of the optics, px.
+
+    Returns:
+        At most ``count``: what does not fit within ``_TRIES`` positions is left out.
+    """
+    height, width = site.frame.shape
+    taken = np.zeros((height, width), bool)
+    taken[site.stuck[:, 1], site.stuck[:, 0]] = True
     bodies: list[Body] = []
     for _ in range(count):
-        kind, points, extent = _shape(rng, ask)
-        strength = rng.uniform(*(ask.scr or ask.snr))
+        kind, points, extent = _shape(rng, wish, sigma)
+        strength = rng.uniform(*(wish.scr or wish.snr))
         anywhere = rng.random() < 0.25  # else in the sky, where there is one
         reach = math.ceil(extent / 2 + 4 * sigma + 1)
         margin = min(math.ceil(extent / 2 + 2 * sigma) + 2, min(height, width) // 2 - 1)
         best: tuple[float, Body] | None = None
-        for _ in range(40):
+        for _ in range(_TRIES):
             x, y = rng.uniform(margin, width - 1 - margin), rng.uniform(margin, height - 1 - margin)
-            row, column = round(y), round(x)
-            near = (
-                slice(max(row - reach - 2, 0), row + reach + 3),
-                slice(max(column - reach - 2, 0), column + reach + 3),
-            )
-            if blocked[near].any():
+            if taken[_around(x, y, reach + 2, taken)].any():
                 continue
-            window = (
-                slice(max(row - reach, 0), min(row + reach + 1, height)),
-                slice(max(column - reach, 0), min(column + reach + 1, width)),
-            )
+            window = _around(x, y, reach, taken)
             shape = integrate(points + np.array([x, y]), sigma, window)
             shape /= shape.max()
-            local = place.frame[
-                max(row - reach - LOCAL, 0) : row + reach + LOCAL,
-                max(column - reach - LOCAL, 0) : column + reach + LOCAL,
-            ]
-            mean, spread = float(local.mean()), max(float(local.std()), 1e-6)
-            level = float(place.frame[row, column])
-            noise = float(place.noise[row, column])
-            amplitude = strength * spread + mean - level if ask.scr else strength * noise
-            if amplitude <= 0:
-                continue
-            score = (level + amplitude - mean) / spread
-            if level + 0.6 * amplitude > place.ceiling:
-                score -= 1e6
-            if not (anywhere or place.sky[row, column]):
-                score -= 1e3
-            if best is None or score > best[0]:
-                body = Body(
-                    x,
-                    y,
-                    window,
-                    shape * np.float32(amplitude),
-                    shape > min(ask.mask_fraction, 0.999),
-                    amplitude / noise,
-                    extent,
-                    kind,
-                )
-                best = (score, body)
-            if score >= ask.min_scr:
-                break
+            amplitude, noise, score = _strength(site, window, shape, strength, wish, anywhere, x, y)
+            if amplitude > 0 and (best is None or score > best[0]):
+                mask = shape > min(wish.mask_fraction, 0.999)
+                signal = shape * np.float32(amplitude)
+                best = score, Body(x, y, window, signal, mask, amplitude / noise, extent, kind)
+                if score >= wish.min_scr:
+                    break
         if best is not None:
             bodies.append(best[1])
-            blocked[best[1].window] = True
+            taken[best[1].window] = True
     return bodies
 
 
+_TRIES = 40
+
+
+def _strength(
+    site: Site,
+    window: tuple[slice, slice],
+    shape: np.ndarray,
+    strength: float,
+    wish: Wish,
+    anywhere: bool,
+    x: float,
+    y: float,
+) -> tuple[float, float, float]:
+    """Amplitude and noise in counts, and how good the place is: its SCR, less where it is saturated or not in the
+    sky."""
+    row, column = np.unravel_index(int(shape.argmax()), shape.shape)
+    peak = window[0].start + int(row), window[1].start + int(column)
+    reach = max(shape.shape) // 2 + LOCAL
+    local = site.frame[_around(x, y, reach, site.frame)]
+    mean, spread = float(local.mean()), max(float(local.std()), 1e-6)
+    level, noise = float(site.frame[peak]), float(site.noise[peak])
+    amplitude = strength * spread + mean - level if wish.scr else strength * noise
+    score = (level + amplitude - mean) / spread
+    if level + 0.6 * amplitude > site.ceiling:
+        score -= 1e6
+    if not (anywhere or site.sky[peak]):
+        score -= 1e3
+    return amplitude, noise, score
+
+
+def _around(x: float, y: float, reach: int, frame: np.ndarray) -> tuple[slice, slice]:
+    """The square of ``2 * reach + 1`` px around a position, cut at the border."""
+    row, column = round(y), round(x)
+    return (
+        slice(max(row - reach, 0), min(row + reach + 1, frame.shape[0])),
+        slice(max(column - reach, 0), min(column + reach + 1, frame.shape[1])),
+    )
+
+
 def integrate(points: np.ndarray, sigma: float, window: tuple[slice, slice]) -> np.ndarray:
-    """Image of equally bright points behind Gaussian optics, integrated over square pixels exactly (differences of erf).
+    """Image of equally bright points behind Gaussian optics, integrated over square pixels exactly (differences of
+    erf).
 
     Args:
         points: [N, 2], x and y px. sigma: px. window: rows and columns to compute.
@@ -192,28 +209,32 @@ def integrate(points: np.ndarray, sigma: float, window: tuple[slice, slice]) -> 
     return (rows.T @ columns / len(points)).astype(np.float32)
 
 
-def _shape(rng: np.random.Generator, ask: Wish) -> tuple[str, np.ndarray, float]:
-    """Kind, points [N, 2] around their centre (x, y px) and length of a target's body."""
-    if rng.random() >= ask.extended:
+def _shape(rng: np.random.Generator, wish: Wish, sigma: float) -> tuple[str, np.ndarray, float]:
+    """Kind, points [N, 2] around their centre (x, y px) and length of a target's body, dense enough to stay in one
+    piece."""
+    if rng.random() >= wish.extended:
         return "point", np.zeros((1, 2)), 0.0
-    length = float(rng.uniform(*ask.size))
+    length = float(rng.uniform(*wish.size))
     angle = rng.uniform(0, math.pi)
     kind = str(rng.choice(["disc", "cross", "pair"], p=[0.5, 0.3, 0.2]))
-    if kind == "disc":  # a hull: points of a sunflower, squeezed
-        n = np.arange(24)
-        radius, turn = np.sqrt((n + 0.5) / 24) * length / 2, n * 2.399963
+    if kind == "disc":  # a hull: the points of a sunflower, squeezed
+        count = int(np.clip(length**2 / sigma**2, 24, 2000))
+        n = np.arange(count)
+        radius, turn = np.sqrt((n + 0.5) / count) * length / 2, n * 2.399963
         points = np.stack([radius * np.cos(turn), radius * np.sin(turn) * rng.uniform(0.3, 1.0)], axis=1)
     elif kind == "cross":  # fuselage and wings
-        along = np.linspace(-0.5, 0.5, 9) * length
-        wings = np.linspace(-0.5, 0.5, 7) * length * rng.uniform(0.4, 1.0)
+        count = int(np.clip(2 * length / sigma, 8, 400))
+        along = np.linspace(-0.5, 0.5, count) * length
+        wings = np.linspace(-0.5, 0.5, count) * length * rng.uniform(0.4, 1.0)
         points = np.concatenate(
             [np.stack([along, 0 * along], axis=1), np.stack([0 * wings + 0.1 * length, wings], axis=1)]
         )
-    else:  # two engines
+    else:  # two engines, not told apart
+        length = min(length, 2.5 * sigma)
         points = np.array([[-0.5, 0.0], [0.5, 0.0]]) * length
     points -= points.mean(axis=0)
-    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    return kind, points @ turn, length
+    rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    return kind, points @ rotation, length
 
 
 def measure(pixels: np.ndarray, bodies: list[Body], stuck: np.ndarray, sigma: float, step: float) -> list[Target]:
