@@ -63,7 +63,7 @@ class InputSpec:
 
     channels: int = 3
     scaling: Scaling = Scaling("range")
-    scaling_deep: Scaling = Scaling("robust", low=4.0, high=8.0, clip=True)
+    scaling_deep: Scaling = Scaling("robust", low=3.5, high=5.5, clip=True)
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     stride: int = 1

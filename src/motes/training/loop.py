@@ -157,7 +157,7 @@ class Trainer:
         validation, loop = self.recipe.validation, self.recipe.loop
         if self.frames.val and (epoch % validation.every == 0 or at_end):
             score = self.validate()
-            values = {k: v.value for k, v in score.compute().items() if k in ("iou", "niou", "pd", "fa", validation.metric)}
+            values = {k: v.value for k, v in score.compute(intervals=False).items() if k in ("iou", "niou", "pd", "fa", validation.metric)}
             row |= {f"val_{k}": v for k, v in values.items()}
             value = values.get(validation.metric)
             if value is not None and (self.best is None or value > self.best):
@@ -171,14 +171,16 @@ class Trainer:
     def validate(self) -> SegmentationScore:
         """The score of the weights that would be shipped (the average, if one is kept) over all processes."""
         net = self.net.module
-        own = {k: v.clone() for k, v in net.state_dict().items()} if self.average else None
+        own = {k: v.clone() for k, v in net.state_dict().items()}
         if self.average:
             net.load_state_dict(self.average.state)
+        if self.fabric.world_size > 1:
+            # Each process has its own batch statistics (and average of them); the ones scored are those that are saved.
+            net.load_state_dict(self.fabric.broadcast(net.state_dict()))
         try:
             return validate(net.eval(), self.frames.val, self.card, self.recipe.validation.protocol, self.fabric)
         finally:
-            if own is not None:
-                net.load_state_dict(own)
+            net.load_state_dict(own)
 
     def out_of_patience(self) -> bool:
         patience = self.recipe.validation.patience
@@ -213,6 +215,7 @@ class Trainer:
     def restore(self) -> None:
         saved = self.run.load_checkpoint(self.fabric.device)
         if saved is None:
+            self.run.forget_after(0)
             return
         self.net.module.load_state_dict(saved["net"])
         self.optimizer.optimizer.load_state_dict(saved["optimizer"])

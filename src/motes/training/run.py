@@ -96,7 +96,7 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Drops the rows of steps that a resumed training will do again."""
-        if self.quiet:
+        if self.quiet or not (self.folder / "metrics.csv").exists():
             return
         kept = [r for r in self.rows() if r["step"].isdigit() and int(r["step"]) <= step]
         with atomic_path(self.folder / "metrics.csv") as temporary:
