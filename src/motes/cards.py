@@ -82,7 +82,8 @@ class Card:
 
     ``published`` and ``measured`` are rows ``{data, split, protocol, iou, niou, pd, fa, ...}`` (IoU, Pd as fractions, Fa as
     a fraction of pixels). ``calibration`` is ``{data, frames, threshold: [...], fa_per_mpx: [...], pd: [...]}`` with
-    thresholds ascending. ``training`` is ``{data, split, recipe, seed, epochs, ...}``.
+    thresholds ascending. ``training`` is ``{data, split, recipe, seed, epochs, ...}``. ``complexity`` is ``{form: {params,
+    macs_256}}`` as ``motes bench`` counts them (convolution multiply-accumulates of one 256x256 frame).
     """
 
     name: str
@@ -102,6 +103,7 @@ class Card:
     threshold: float = 0.5
     options: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[Mapping[str, Any], ...] = ()
+    complexity: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     measured: tuple[Mapping[str, Any], ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)

@@ -59,7 +59,9 @@ def load_network(path: str | Path, model: str | None = None, variant: str | None
     else:
         net = create_model(name, found)
     load_published(net, state, str(path)).eval()
-    card = (stored or net.card).replace(variant=found, form=found or "train", source_sha256=sha256(path))
+    card = stored or net.card
+    options = own_options(card, name, found)
+    card = card.replace(variant=found, form=found or "train", options=options, source_sha256=sha256(path))
     net.card = card
     return net, card
 

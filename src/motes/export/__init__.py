@@ -1,0 +1,19 @@
+"""From a trained network to the file that runs in the field; every export ends in a parity report, or fails."""
+
+from __future__ import annotations
+
+from motes.export.conversion import convert
+from motes.export.forms import change_form, reparameterize
+from motes.export.onnx_file import export_onnx
+from motes.export.parity import Bounds, ParityReport, frames_of, synthetic_tiles
+
+__all__ = [
+    "Bounds",
+    "ParityReport",
+    "change_form",
+    "convert",
+    "export_onnx",
+    "frames_of",
+    "reparameterize",
+    "synthetic_tiles",
+]
