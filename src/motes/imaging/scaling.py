@@ -30,11 +30,14 @@ def network_input(image: Image | np.ndarray, spec: InputSpec) -> np.ndarray:
     """
     pixels, where = _pixels(image)
     check_finite(pixels, where)
-    scaled = scale(pixels, _chosen(pixels, spec))
-    planes = _fit_channels(scaled, spec.channels, where)
-    if spec.mean != (0.0,) * len(spec.mean):
+    chosen = _chosen(pixels, spec)
+    low, high = scaling_limits(pixels, chosen)
+    # planes first: moving one-byte counts is cheaper than moving float32
+    planes = _affine(np.ascontiguousarray(pixels.transpose(2, 0, 1)), low, high, chosen.clip)
+    planes = _fit_channels(planes, spec.channels, where)
+    if any(spec.mean):
         planes = planes - np.asarray(spec.mean, np.float32)[:, None, None]
-    if spec.std != (1.0,) * len(spec.std):
+    if any(s != 1.0 for s in spec.std):
         planes = planes / np.asarray(spec.std, np.float32)[:, None, None]
     if len(planes) != spec.channels:
         planes = np.broadcast_to(planes, (spec.channels, *planes.shape[1:]))
@@ -57,16 +60,7 @@ def scale(pixels: np.ndarray, scaling: Scaling) -> np.ndarray:
     ``low`` and ``high`` are `scaling_limits`. A constant frame gives zeros under every method that looks at the frame.
     """
     low, high = scaling_limits(pixels, scaling)
-    span = high - low if high > low else 1.0
-    if pixels.dtype.itemsize > (4 if pixels.dtype.kind == "f" else 2):  # more than float32 holds: subtract first
-        scaled = (np.subtract(pixels, low, dtype=np.float64) / span).astype(np.float32)
-    else:
-        scaled = np.subtract(pixels, np.float32(low), dtype=np.float32)
-        if span != 1.0:
-            scaled /= np.float32(span)
-    if scaling.clip:
-        np.clip(scaled, 0.0, 1.0, out=scaled)
-    return scaled
+    return _affine(pixels, low, high, scaling.clip)
 
 
 def scaling_limits(pixels: np.ndarray, scaling: Scaling) -> tuple[float, float]:
@@ -109,13 +103,25 @@ def _chosen(pixels: np.ndarray, spec: InputSpec) -> Scaling:
     return spec.scaling if pixels.dtype in (np.uint8, np.bool_) else spec.scaling_deep
 
 
-def _fit_channels(scaled: np.ndarray, channels: int, where: str) -> np.ndarray:
-    """[H, W, c] -> [channels, H, W], or [1, H, W] where grey is to be repeated."""
-    found = scaled.shape[2]
+def _affine(pixels: np.ndarray, low: float, high: float, clip: bool) -> np.ndarray:
+    span = high - low if high > low else 1.0
+    if pixels.dtype.itemsize > (4 if pixels.dtype.kind == "f" else 2):  # more than float32 holds: subtract first
+        scaled = (np.subtract(pixels, low, dtype=np.float64) / span).astype(np.float32)
+    elif low == 0:
+        scaled = np.divide(pixels, np.float32(span), dtype=np.float32)
+    else:
+        scaled = np.subtract(pixels, np.float32(low), dtype=np.float32)
+        scaled /= np.float32(span)
+    return np.clip(scaled, 0.0, 1.0, out=scaled) if clip else scaled
+
+
+def _fit_channels(planes: np.ndarray, channels: int, where: str) -> np.ndarray:
+    """[c, H, W] -> [channels, H, W], or [1, H, W] where grey is to be repeated."""
+    found = len(planes)
     if found in (1, channels):
-        return scaled.transpose(2, 0, 1)
+        return planes
     if found == 3 and channels == 1:
-        red, green, blue = scaled[:, :, 0], scaled[:, :, 1], scaled[:, :, 2]
+        red, green, blue = planes
         # green + ... rather than three products: equal channels give exactly their common value
         return (green + np.float32(LUMA[0]) * (red - green) + np.float32(LUMA[2]) * (blue - green))[None]
     hint = (
@@ -135,4 +141,5 @@ def _percentiles(pixels: np.ndarray, which: tuple[float, ...]) -> list[float]:
     step = -(-values.size // SAMPLE)
     while math.gcd(step, pixels[0].size) > 1:  # a step that shares a factor with the row would see some columns only
         step += 1
-    return [float(v) for v in np.percentile(values[::step], which)]
+    values = values[::step]
+    return [float(v) for v in np.percentile(values.astype(np.float32) if values.dtype == np.float16 else values, which)]

@@ -115,7 +115,7 @@ def _decode(path: Path, ifd: Any, page: int) -> np.ndarray:
         return np.moveaxis(pixels, 0, -1) if ifd.axes.startswith("S") and pixels.ndim == 3 else pixels
     except Exception as e:  # a compression without its package, or any error that damaged data can cause
         problem = _short(e)
-    if importlib.util.find_spec("imagecodecs"):  # then nothing was missing but good data
+    if _has_imagecodecs():  # then nothing was missing but good data
         raise BadHeaderError(f"is a damaged TIFF: {problem}")
     if known and can_assemble(ifd):
         pixels = assemble(ifd)
@@ -125,6 +125,10 @@ def _decode(path: Path, ifd: Any, page: int) -> np.ndarray:
         return pixels
     name = getattr(ifd.compression, "name", compression)
     raise BadHeaderError(f"is a TIFF compressed with {name}, which needs one more package: pip install imagecodecs")
+
+
+def _has_imagecodecs() -> bool:
+    return importlib.util.find_spec("imagecodecs") is not None
 
 
 def _by_pillow(path: Path, ifd: Any, page: int) -> np.ndarray | None:
