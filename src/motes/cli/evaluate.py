@@ -1,9 +1,170 @@
-"""``motes evaluate``."""
+"""``motes evaluate``: weights on a data set."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from motes.errors import CheckpointError, DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from motes.data import Sample
+    from motes.evaluation import Evaluation
+    from motes.inference.backend import Backend
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
+    app.command(
+        epilog="Example: motes evaluate best.safetensors --data ~/data/sirst --split test_v1 --protocol repisdnet --show"
+    )(evaluate)
+
+
+def evaluate(
+    weights: Annotated[str, typer.Argument(help="A weight file, a run folder, a shipped network, or a method.")],
+    data: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="Its split, or a .txt list of ids; default: all frames.")] = None,
+    protocol: Annotated[str, typer.Option("--protocol", "-p", help="The rules: native, repisdnet, ...")] = "native",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where metrics.json goes.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Draw overlays and a gallery of failures.")] = False,
+    show_dir: Annotated[Path | None, typer.Option(help="Where to draw; default: <work-dir>/show.")] = None,
+    work_dir: Annotated[Path | None, typer.Option(help="Default: the folder of the weights.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every kept checkpoint of a run.")] = False,
+    model: Annotated[str | None, typer.Option(help="The network, where the file does not tell.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Its variant.")] = None,
+    backend: Annotated[str, typer.Option(help="For .onnx files: onnx or openvino.")] = "onnx",
+    layout: Annotated[str | None, typer.Option(help="Layout of the data set, where it is not recognised.")] = None,
+    image_dir: Annotated[Path | None, typer.Option(help="Folder of images, instead of --data.")] = None,
+    mask_dir: Annotated[Path | None, typer.Option(help="Folder of masks, with --image-dir.")] = None,
+    split_file: Annotated[Path | None, typer.Option(help="List of ids, with --image-dir.")] = None,
+    mask: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Another mask for one frame.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Instead of the protocol's thresholds.")] = None,
+    save_prob: Annotated[bool, typer.Option("--save-prob", help="Write probability maps, for motes plot.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
+) -> None:
+    """Score weights on a data set under a named protocol."""
+    from motes.metrics import protocol as find_protocol
+
+    rule = find_protocol(protocol)
+    if threshold is not None:
+        rule = rule.at(threshold)
+    files = weight_files(weights, every)
+    samples, name, chosen = frames(data, split, layout, image_dir, mask_dir, split_file)
+    masks = dict(other_mask(text, {s.name for s in samples}) for text in mask or ())
+    folder = work_dir or (Path(weights) if Path(weights).is_dir() else Path(weights).parent)
+    for file in files:
+        one = output or folder / "evaluate" / f"{name}-{chosen or 'all'}-{rule.name}"
+        shown = show_dir or folder / "show"
+        if every:
+            one, shown = one / Path(file).stem, shown / Path(file).stem
+        result = run(
+            load(file, model, variant, backend), samples, data=name, split=chosen, rule=rule, masks=masks,
+            weights_sha256=sha256_of(file), out=one, show=shown if show or show_dir else None, probabilities=save_prob,
+        )  # fmt: skip
+        report(result, file, one, as_json)
+
+
+def run(backend: Backend, samples: list[Sample], **options: Any) -> Evaluation:
+    """The evaluation, with a bar."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from motes.evaluation import evaluate
+
+    bar = iter(track(range(len(samples)), "scoring", console=Console(stderr=True), transient=True))
+    result = evaluate(backend, samples, advance=lambda: next(bar, None), **options)
+    next(bar, None)
+    return result
+
+
+def report(result: Evaluation, file: str, out: Path, as_json: bool) -> None:
+    """Prints the table, the remarks and where the files are."""
+    from rich.console import Console
+
+    from motes.metrics.report import metrics_json, notes, results_table
+
+    if as_json:
+        typer.echo(metrics_json(result.run, result.metrics))
+        return
+    facts = result.run
+    title = f"{file} on {facts['data']} {facts['split'] or ''}, protocol {facts['protocol']}, {len(result.score)} frames"
+    console = Console()
+    console.print(results_table(result.metrics, title))
+    for line in [*notes(facts), *(f"warning: {w}" for w in result.warnings), f"written: {out / 'metrics.json'}"]:
+        console.print(line, style="yellow" if line.startswith("warning") else None, highlight=False, soft_wrap=True)
+
+
+def weight_files(weights: str, every: bool) -> list[str]:
+    """The files that WEIGHTS means: itself, or the kept ones of a run folder."""
+    folder = Path(weights)
+    if not folder.is_dir():
+        if every:
+            raise CheckpointError(f"--all needs a run folder, found {weights}")
+        return [weights]
+    kept = sorted(folder.glob("*.safetensors"))
+    if not kept:
+        raise CheckpointError(f"{folder}: no .safetensors in this folder", "give a run folder of motes train")
+    best = folder / "best.safetensors"
+    return [str(p) for p in kept] if every else [str(best if best in kept else kept[-1])]
+
+
+def frames(
+    data: Path | None,
+    split: str | None,
+    layout: str | None,
+    image_dir: Path | None,
+    mask_dir: Path | None,
+    split_file: Path | None,
+) -> tuple[list[Sample], str, str | None]:
+    """Samples, and the names of data set and split for the record."""
+    from motes.data import open_dataset
+
+    if data is None and image_dir is None:
+        raise DataError("no data named", "add --data FOLDER, or --image-dir and --mask-dir")
+    root = data or (image_dir or Path()).parent
+    dataset = open_dataset(root, layout, image_dir=image_dir, mask_dir=mask_dir, split_file=split_file)
+    chosen = split or (split_file.stem if split_file else None)
+    samples = dataset.split(chosen)
+    if not samples:
+        raise DataError(f"{root}: split '{split}' is empty")
+    return samples, root.resolve().name, chosen
+
+
+def other_mask(text: str, names: set[str]) -> tuple[str, Path]:
+    from motes.naming import look_up
+
+    name, equals, file = text.partition("=")
+    if not equals or not Path(file).is_file():
+        raise DataError(f"--mask {text}: expected NAME=FILE with an existing file")
+    return look_up("frame", name, names, DataError), Path(file)
+
+
+def load(file: str, model: str | None, variant: str | None, backend: str) -> Backend:
+    """ONNX files and names run in the field half, other weight files with PyTorch."""
+    from motes.inference.backend import load_backend
+
+    if not Path(file).is_file() or Path(file).suffix.lower() == ".onnx":
+        return load_backend(file, backend)
+    try:
+        from motes.models.allocator import keep_freed_memory
+    except ModuleNotFoundError:
+        raise MissingExtraError(f"evaluating {Path(file).suffix} files", "train") from None
+    from motes.checkpoints.backend import load_torch_backend
+
+    keep_freed_memory()
+    found: Backend = load_torch_backend(file, model, variant)
+    return found
+
+
+def sha256_of(file: str) -> str | None:
+    import hashlib
+
+    from motes.inference.backend import list_weights
+
+    path = Path(file) if Path(file).is_file() else list_weights().get(file)
+    if path is None:
+        return None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,66 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol as Interface
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from motes.cards import Card
 from motes.data import Sample
 from motes.errors import DataError
-from motes.imaging import network_input, read_image, read_mask, resize
-from motes.metrics import SegmentationScore, protocol
+from motes.imaging import read_image, read_mask, resize
+from motes.inference import Detector
+from motes.inference.backend import Backend
+from motes.metrics import Protocol, SegmentationScore, protocol
 
 
-class Runs(Interface):
-    """What evaluation needs of a backend."""
+@dataclass(frozen=True)
+class Prediction:
+    """One sample at the size it is scored at: counts [H, W, C], probability [H, W] float32, label [H, W] bool."""
 
-    card: Card
-
-    def run(self, batch: np.ndarray) -> np.ndarray: ...
+    sample: Sample
+    pixels: np.ndarray
+    probability: np.ndarray
+    label: np.ndarray
 
 
 def score_samples(
-    backend: Runs,
+    backend: Backend,
     samples: Iterable[Sample],
-    protocol_name: str = "native",
-    each: Callable[[Sample, np.ndarray, np.ndarray], None] | None = None,
+    rule: str | Protocol = "native",
+    each: Callable[[Prediction], object] | None = None,
+    masks: Mapping[str, Path] | None = None,
 ) -> SegmentationScore:
-    """The accumulated score; ``each`` gets every sample with its probability map and label, at the protocol's size."""
-    score = SegmentationScore(protocol_name)
+    """The accumulated score of a backend.
+
+    Args:
+        backend: what runs the network.
+        samples: frames with masks.
+        rule: a protocol or its name; it fixes the size at which the network runs and is scored.
+        each: called with every prediction, for tables and pictures.
+        masks: other mask files for some samples, by name.
+    """
+    detector = Detector(backend=backend)
+    score = SegmentationScore(rule)
     for sample in samples:
-        probability, label = predict(backend, sample, protocol_name)
-        score.update(probability, label, name=sample.name)
+        prediction = predict(detector, sample, score.protocol, (masks or {}).get(sample.name))
+        score.update(prediction.probability, prediction.label, name=sample.name)
         if each is not None:
-            each(sample, probability, label)
+            each(prediction)
     return score
 
 
-def predict(backend: Runs, sample: Sample, protocol_name: str = "native") -> tuple[np.ndarray, np.ndarray]:
-    """Probability map float32 and label bool, both [H, W] at the resolution the protocol fixes (native by default)."""
-    rule = protocol(protocol_name)
-    image = read_image(sample.image)
-    if sample.mask is None:
+def predict(
+    detector: Detector, sample: Sample, rule: str | Protocol = "native", mask: Path | None = None
+) -> Prediction:
+    """Runs one sample at the size the protocol fixes; DataError where image and mask do not belong together."""
+    rule = protocol(rule)
+    mask = mask or sample.mask
+    if mask is None:
         raise DataError(f"{sample.image} has no mask, so it cannot be scored")
-    label = read_mask(sample.mask)
-    if rule.resolution is None:
-        if label.shape != image.pixels.shape[:2]:
-            raise DataError(
-                f"{sample.mask} is {label.shape[0]} x {label.shape[1]} px, its image {image.pixels.shape[0]} x {image.pixels.shape[1]}",
-                "`motes data check` lists all such pairs",
-            )
-        pixels = image.pixels
-    else:
-        pixels = resize(image.pixels, rule.resolution, rule.image_filter)
+    pixels, label = read_image(sample.image).pixels, read_mask(mask)
+    if rule.resolution is not None:
+        pixels = resize(pixels, rule.resolution, rule.image_filter)
         label = resize(label.astype(np.uint8), rule.resolution, rule.mask_filter).astype(bool)
-    logits = backend.run(network_input(pixels, backend.card.input)[None])[0, 0]
-    return sigmoid(logits), label
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of logits, float32, without overflow."""
-    e = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1, e) / (1 + e)
-
-
+    elif label.shape != pixels.shape[:2]:
+        raise DataError(
+            f"{mask} is {label.shape[0]}x{label.shape[1]} px, its image {pixels.shape[0]}x{pixels.shape[1]}",
+            "`motes data check` lists all such pairs",
+        )
+    return Prediction(sample, pixels, detector.probability(pixels), label)
