@@ -74,7 +74,7 @@ class Run:
         file = self.folder / "metrics.csv"
         new = not file.exists()
         with file.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow(row)
@@ -101,7 +101,7 @@ class Run:
         kept = [r for r in self.rows() if r["step"].isdigit() and int(r["step"]) <= step]
         with atomic_path(self.folder / "metrics.csv") as temporary:
             with temporary.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+                writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(kept)
 
