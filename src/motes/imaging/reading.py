@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -187,12 +186,13 @@ def quiet_opencv() -> Iterator[None]:
     """OpenCV's messages on stderr say less than ours, and come even where all is well."""
     import cv2
 
-    logging: Any = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    # where it is: OpenCV 4, else OpenCV 5
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    level = set_level(0)
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        set_level(level)
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
