@@ -16,7 +16,7 @@ def miniature(
 ) -> Path:
     """Write ``count`` 8-bit frames (``bits=14`` for counts) with one or two bright targets each; returns ``root``.
 
-    Five frames are three for training, one for validation and one for testing. ``options`` are those of ``write_dataset``.
+    Five frames are three for training, one for validation and one for testing. ``options``: of ``write_dataset``.
     """
     defaults: dict[str, Any] = {"bits": 8, "targets": (1, 2), "snr": (20, 40), "kind": "sky"}
     write_dataset(root, layout, count, height=size[0], width=size[1], **(defaults | options))

@@ -154,13 +154,14 @@ def _range(name: str, text: str) -> tuple[float, float]:
 
 
 class _Progress:
-    """A bar on a terminal, nothing elsewhere."""
+    """A bar while stderr is a terminal, nothing elsewhere."""
 
     def __enter__(self) -> Any:
         from rich.console import Console
         from rich.progress import Progress
 
-        self.bar = Progress(console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        self.bar = Progress(console=console, transient=True, disable=not console.is_terminal)
         self.bar.start()
         self.task = self.bar.add_task("frames")
         return lambda done, count: self.bar.update(self.task, completed=done, total=count)

@@ -21,8 +21,7 @@ _ZENITH, _AIR, _CLOUD, _FLAT = 225.0, 288.0, 284.0, 263.2  # kelvin
 
 @dataclass(frozen=True)
 class Background:
-    """``kelvin`` float32 [H, W]; ``sky`` bool [H, W], True where nothing but air and clouds is seen; ``kind`` never
-    "mixed"."""
+    """``kelvin`` float32 [H, W]; ``sky`` bool [H, W], True where only air and clouds are seen; ``kind`` is resolved."""
 
     kelvin: np.ndarray
     sky: np.ndarray
@@ -99,8 +98,7 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
 
 
 def _clear_sky(height: int, width: int, rng: np.random.Generator, horizon: float | None = None) -> np.ndarray:
-    """Sky radiance by elevation: emissivity 1 - exp(-tau / sin(elevation)) of the air column along the line of
-    sight."""
+    """Sky by elevation: the air along the line of sight has emissivity 1 - exp(-tau / sin(elevation))."""
     field_of_view = rng.uniform(2, 8)  # degrees over the height of the frame
     tau = rng.uniform(0.08, 0.2)
     lowest = rng.uniform(3, 30)
@@ -160,8 +158,7 @@ def _horizon(height: int, width: int, rng: np.random.Generator, low: float, high
 
 
 def _sea(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Sky over a sea whose waves are seen in perspective: long crests, finer towards the horizon, with sun or moon
-    glint."""
+    """Sky over a sea in perspective: long crests, finer towards the horizon, and now and then the sun's glint."""
     import cv2
 
     horizon, middle = _horizon(height, width, rng, 0.25, 0.65)

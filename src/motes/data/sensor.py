@@ -24,8 +24,7 @@ class Optics:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation in px of the Gaussian nearest to the Airy pattern (0.42 lambda N), defocus added in
-        squares."""
+        """Standard deviation in px: the Gaussian nearest to the Airy pattern, 0.42 lambda N and defocus, in squares."""
         return math.hypot(0.42 * self.wavelength_um * self.f_number / self.pitch_um, self.defocus_px)
 
 
@@ -75,8 +74,7 @@ class Sensor:
         return ((kelvin - COLDEST) * self.counts_per_kelvin(bits)).astype(np.float32)
 
     def noise_sigma(self, counts: np.ndarray | float, bits: int) -> np.ndarray:
-        """Temporal noise in counts at a level: sqrt(read^2 + shot^2 * level / level(300 K)), same shape as
-        ``counts``."""
+        """Temporal noise at a level, both in counts: sqrt(read^2 + shot^2 * level / level(300 K))."""
         unit = self.netd * self.counts_per_kelvin(bits)
         level = np.maximum(counts, 0) / ((300.0 - COLDEST) * self.counts_per_kelvin(bits))
         return unit * np.sqrt((1 - self.shot) + self.shot * level)
@@ -84,14 +82,19 @@ class Sensor:
 
 @dataclass(frozen=True)
 class FixedPattern:
-    """What one camera adds to every frame: ``offset`` [H, W] counts, ``gain`` [H, W] (about 1), ``dead``/``hot`` [N, 2]
-    as x, y px."""
+    """What one camera adds to every frame.
+
+    Args:
+        offset: float32 [H, W], counts. gain: float32 [H, W], about 1.
+        dead, hot: int [N, 2], x and y px of stuck pixels.
+        excess: [len(hot)], counts of hot pixels above the frame's median.
+    """
 
     offset: np.ndarray
     gain: np.ndarray
     dead: np.ndarray
     hot: np.ndarray
-    excess: np.ndarray  # [len(hot)] counts above the mean level
+    excess: np.ndarray
 
     def apply(self, counts: np.ndarray) -> np.ndarray:
         """Offsets and gain errors on ``counts`` (float32 [H, W]); stuck pixels come last, with ``stick``."""

@@ -113,8 +113,7 @@ class Shares:
             raise DataError(message)
 
     def part(self, i: int) -> str:
-        """Split of frame i, whatever the count: steps of the golden ratio fill 0..1 evenly, so shares are met from the
-        start."""
+        """Split of frame i, whatever the count: steps of the golden ratio fill 0..1 evenly from the start."""
         place = (i + 4) * 0.6180339887498949 % 1
         return "test" if place < self.test else "val" if place < self.test + self.val else "train"
 

@@ -99,13 +99,26 @@ class Wish:
     mask_fraction: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Site:
-    frame: np.ndarray  # counts with noise, no targets
-    noise: np.ndarray  # quantisation included
+    """Where targets are to go.
+
+    Args:
+        frame: counts with noise and fixed pattern, without targets, [H, W].
+        noise: temporal noise with quantisation, counts, [H, W].
+        ceiling: the largest count that is not clipped.
+        sky: bool [H, W].
+        stuck: [N, 2] x, y px.
+    """
+
+    frame: np.ndarray
+    noise: np.ndarray
     ceiling: float
     sky: np.ndarray
     stuck: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.own = np.zeros(self.frame.shape, bool)  # scratch: the pixels of the target that is being tried
 
 
 def place_targets(site: Site, count: int, sigma: float, wish: Wish, rng: np.random.Generator) -> list[Body]:
@@ -135,9 +148,9 @@ def place_targets(site: Site, count: int, sigma: float, wish: Wish, rng: np.rand
             window = _around(x, y, reach, taken)
             shape = integrate(points + np.array([x, y]), sigma, window)
             shape /= shape.max()
-            amplitude, noise, score = _strength(site, window, shape, strength, wish, anywhere, x, y)
+            mask = shape > min(wish.mask_fraction, 0.999)
+            amplitude, noise, score = _strength(site, window, shape, mask, strength, wish, anywhere)
             if amplitude > 0 and (best is None or score > best[0]):
-                mask = shape > min(wish.mask_fraction, 0.999)
                 signal = shape * np.float32(amplitude)
                 best = score, Body(x, y, window, signal, mask, amplitude / noise, extent, kind)
                 if score >= wish.min_scr:
@@ -149,24 +162,25 @@ def place_targets(site: Site, count: int, sigma: float, wish: Wish, rng: np.rand
 
 
 _TRIES = 40
+_FAINT = 0.02
 
 
 def _strength(
     site: Site,
     window: tuple[slice, slice],
     shape: np.ndarray,
+    mask: np.ndarray,
     strength: float,
     wish: Wish,
     anywhere: bool,
-    x: float,
-    y: float,
 ) -> tuple[float, float, float]:
-    """Amplitude and noise in counts, and how good the place is: its SCR, less where it is saturated or not in the
-    sky."""
+    """Amplitude and noise in counts, and how good the place is: its SCR, less where it is clipped or not in the sky."""
     row, column = np.unravel_index(int(shape.argmax()), shape.shape)
     peak = window[0].start + int(row), window[1].start + int(column)
-    reach = max(shape.shape) // 2 + LOCAL
-    local = site.frame[_around(x, y, reach, site.frame)]
+    around = _local(_box(window, mask))
+    site.own[window] = shape > _FAINT
+    local = site.frame[around][~site.own[around]]
+    site.own[window] = False
     mean, spread = float(local.mean()), max(float(local.std()), 1e-6)
     level, noise = float(site.frame[peak]), float(site.noise[peak])
     amplitude = strength * spread + mean - level if wish.scr else strength * noise
@@ -176,6 +190,19 @@ def _strength(
     if not (anywhere or site.sky[peak]):
         score -= 1e3
     return amplitude, noise, score
+
+
+def _box(window: tuple[slice, slice], mask: np.ndarray) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 of a mask in its window, half-open, px of the frame."""
+    rows, columns = np.nonzero(mask)
+    top, left = window[0].start, window[1].start
+    return left + int(columns.min()), top + int(rows.min()), left + int(columns.max()) + 1, top + int(rows.max()) + 1
+
+
+def _local(box: tuple[int, int, int, int]) -> tuple[slice, slice]:
+    """The rectangle of the local background of a target."""
+    x1, y1, x2, y2 = box
+    return slice(max(y1 - LOCAL, 0), y2 + LOCAL), slice(max(x1 - LOCAL, 0), x2 + LOCAL)
 
 
 def _around(x: float, y: float, reach: int, frame: np.ndarray) -> tuple[slice, slice]:
@@ -188,8 +215,7 @@ def _around(x: float, y: float, reach: int, frame: np.ndarray) -> tuple[slice, s
 
 
 def integrate(points: np.ndarray, sigma: float, window: tuple[slice, slice]) -> np.ndarray:
-    """Image of equally bright points behind Gaussian optics, integrated over square pixels exactly (differences of
-    erf).
+    """Image of equally bright points behind Gaussian optics, integrated over square pixels (differences of erf).
 
     Args:
         points: [N, 2], x and y px. sigma: px. window: rows and columns to compute.
@@ -199,9 +225,7 @@ def integrate(points: np.ndarray, sigma: float, window: tuple[slice, slice]) -> 
     """
     erf = np.frompyfunc(math.erf, 1, 1)
 
-    def share(
-        centres: np.ndarray, span: slice
-    ) -> np.ndarray:  # [N, n]: how much of a point's line falls into each pixel
+    def share(centres: np.ndarray, span: slice) -> np.ndarray:  # [N, n]: the part of each point in each pixel
         edges = np.arange(span.start, span.stop + 1) - 0.5
         return np.diff(erf((edges[None] - centres[:, None]) / (sigma * math.sqrt(2))).astype(np.float64), axis=1) / 2
 
@@ -210,8 +234,7 @@ def integrate(points: np.ndarray, sigma: float, window: tuple[slice, slice]) -> 
 
 
 def _shape(rng: np.random.Generator, wish: Wish, sigma: float) -> tuple[str, np.ndarray, float]:
-    """Kind, points [N, 2] around their centre (x, y px) and length of a target's body, dense enough to stay in one
-    piece."""
+    """Kind, points [N, 2] around their centre (x, y px) and length of a body, dense enough to stay in one piece."""
     if rng.random() >= wish.extended:
         return "point", np.zeros((1, 2)), 0.0
     length = float(rng.uniform(*wish.size))
@@ -243,31 +266,14 @@ def measure(pixels: np.ndarray, bodies: list[Body], stuck: np.ndarray, sigma: fl
     taken = np.zeros((height, width), bool)
     taken[stuck[:, 1], stuck[:, 0]] = True
     for body in bodies:
-        taken[body.window] |= body.signal > 0.02 * body.signal.max()
+        taken[body.window] |= body.signal > _FAINT * body.signal.max()
     found = []
     for body in bodies:
-        rows, columns = np.nonzero(body.mask)
-        top, left = body.window[0].start, body.window[1].start
-        x1, y1, x2, y2 = (
-            int(v) for v in (left + columns.min(), top + rows.min(), left + columns.max() + 1, top + rows.max() + 1)
-        )
-        around = (slice(max(y1 - LOCAL, 0), y2 + LOCAL), slice(max(x1 - LOCAL, 0), x2 + LOCAL))
+        box = _box(body.window, body.mask)
+        around = _local(box)
         local = pixels[around][~taken[around]].astype(np.float64)
         peak = float(pixels[body.window][body.mask].max())
         scr = (peak - local.mean()) / max(local.std(), 1e-6) if local.size else math.nan
-        amplitude = float(body.signal.max()) / step
-        found.append(
-            Target(
-                body.x,
-                body.y,
-                amplitude,
-                body.snr,
-                float(scr),
-                sigma,
-                body.extent,
-                int(body.mask.sum()),
-                (x1, y1, x2, y2),
-                body.kind,
-            )
-        )
+        amplitude, area = float(body.signal.max()) / step, int(body.mask.sum())
+        found.append(Target(body.x, body.y, amplitude, body.snr, float(scr), sigma, body.extent, area, box, body.kind))
     return found
