@@ -87,6 +87,8 @@ def _decompress(packed: bytes, compression: int, row_bytes: int, rows: int) -> b
             return lzma.LZMADecompressor().decompress(packed, row_bytes * rows)
         return _by_libtiff(_one_strip(packed, compression, row_bytes, rows), row_bytes * rows)
     except Exception as e:  # zlib.error, LZMAError, OSError, SyntaxError, ... from damaged data
+        if compression == ZSTD:  # which the libtiff of older Pillows does not know
+            raise BadHeaderError(f"is a damaged TIFF, or one that needs imagecodecs: {e}") from None
         raise BadHeaderError(f"is a damaged TIFF: {' '.join(str(e).split())}") from None
 
 
