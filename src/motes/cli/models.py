@@ -1,9 +1,142 @@
-"""``motes models``."""
+"""``motes models``: the networks, from their cards alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from motes.cards import Card
+
+RESULTS = {"iou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa x1e-6", "miou": "mIoU", "ap": "AP"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
+    app.command("models", epilog="Example: motes models repisdnet")(models)
+
+
+def models(
+    name: Annotated[str, typer.Argument(help="One network, or a pattern such as 'rep*'.")] = "*",
+    task: Annotated[str | None, typer.Option(help="Only networks for irstd, aerial or detection.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Count parameters and MACs now (needs PyTorch).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
+) -> None:
+    """List the networks: parameters, multiply-accumulates, paper, published results.
+
+    One name shows its whole card. MACs are those of the convolutions for one 256x256 frame.
+    """
+    from motes.cards import list_models, model_card
+    from motes.errors import CardError
+    from motes.naming import look_up
+
+    if task is not None:
+        look_up("task", task, sorted({model_card(n).task for n in list_models()}), CardError)
+    pattern = any(c in name for c in "*?[")
+    names = list_models(task, name)
+    if not names:
+        if pattern:
+            raise CardError(f"no network matches '{name}'", f"known: {', '.join(list_models(task))}")
+        look_up("model", name, list_models(task), CardError)
+    cards = [model_card(n) for n in names]
+    if measure:
+        cards = [c.replace(complexity=_measured(c.name)) for c in cards]
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([c.to_dict() for c in cards], indent=2))
+    elif pattern:
+        typer.echo(_overview(cards))
+    else:
+        typer.echo(_details(cards[0]))
+
+
+def _measured(name: str) -> Mapping[str, Any]:
+    try:
+        from motes.benchmark.complexity import complexity_of_forms
+    except ModuleNotFoundError:
+        from motes.errors import MissingExtraError
+
+        raise MissingExtraError("motes models --measure", "train") from None
+    return complexity_of_forms(name)
+
+
+def _overview(cards: list[Card]) -> str:
+    from motes.cli.tables import text_table
+
+    rows = []
+    for card in cards:
+        first, last = _ends(card.complexity)
+        best = card.published[0] if card.published else {}
+        rows.append(
+            [
+                card.name,
+                card.task,
+                _change(first.get("params"), last.get("params"), "M"),
+                _change(first.get("macs_256"), last.get("macs_256"), "G"),
+                f"{card.venue} {card.year or ''}".strip() or None,
+                _result(best) or None,
+            ]
+        )
+    return text_table(["name", "task", ">params", ">MACs 256x256", "paper", "published"], rows)
+
+
+def _details(card: Card) -> str:
+    from motes.cli.tables import text_table
+
+    spec = card.input
+    facts = [
+        ("name", card.name),
+        ("task", card.task),
+        ("paper", card.paper or card.title),
+        ("venue", f"{card.venue} {card.year or ''}".strip()),
+        ("code", card.url),
+        ("variants", ", ".join(card.variants)),
+        ("classes", ", ".join(card.classes)),
+        ("input", f"{spec.channels} channels, sides a multiple of {spec.stride}, at least {spec.min_size} px"),
+        ("scaling", f"{spec.scaling.method}, deeper than 8 bits: {spec.scaling_deep.method}"),
+        ("mean, std", f"{_numbers(spec.mean)}; {_numbers(spec.std)}"),
+    ]
+    parts = ["\n".join(f"{k:10} {v}" for k, v in facts if v)]
+    if card.complexity:
+        rows = [[form, f"{v['params']:,}", f"{v['macs_256']:,}"] for form, v in card.complexity.items()]
+        parts.append(text_table(["form", ">parameters", ">MACs 256x256"], rows))
+    if card.published:
+        keys = [k for k in RESULTS if any(k in row for row in card.published)]
+        rows = [
+            [row.get("data"), row.get("split"), row.get("protocol"), *(_value(row, k) for k in keys), row.get("source")]
+            for row in card.published
+        ]
+        parts.append(text_table(["data", "split", "protocol", *(f">{RESULTS[k]}" for k in keys), "source"], rows))
+    return "\n\n".join(parts)
+
+
+def _ends(complexity: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What the first form (training) and the last one (deploy) cost."""
+    forms = list(complexity.values())
+    return (forms[0], forms[-1]) if forms else ({}, {})
+
+
+def _change(first: float | None, last: float | None, unit: str) -> str | None:
+    from motes.cli.tables import size_of
+
+    if first == last:
+        return size_of(last, unit)
+    return f"{size_of(first, unit)} -> {size_of(last, unit)}"
+
+
+def _result(row: Mapping[str, Any]) -> str:
+    values = [f"{RESULTS[k]} {_value(row, k)}" for k in ("iou", "miou", "ap", "pd") if k in row]
+    return " ".join(str(v) for v in (row.get("data"), row.get("split"), *values) if v)
+
+
+def _value(row: Mapping[str, Any], key: str) -> str | None:
+    if key not in row:
+        return None
+    return f"{row[key] * 1e6:.3g}" if key == "fa" else f"{row[key]:.4f}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{v:g}" for v in values)

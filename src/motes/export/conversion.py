@@ -27,15 +27,15 @@ def convert(
 
     Args:
         source: any file that ``read_state`` reads.
-        output: ``.safetensors`` (with the card), or ``.pth``, ``.pt``, ``.pth.tar`` for torch: a plain dict of tensors under
-            the published names, which the authors' code loads.
+        output: ``.safetensors`` (with the card), or ``.pth``, ``.pt``, ``.pth.tar`` for torch: a plain dict of tensors
+            under the published names, which the authors' code loads.
         model: the network; None: as the card or the names tell.
         form: ``train``, ``converted`` or ``deploy``.
         tiles: what to compare on; None: synthetic scenes.
         bounds: how much the output may differ.
 
     Raises:
-        MotesError: wrong suffix, wrong network, a form it cannot take, or outputs that differ too much; no file is left.
+        MotesError: wrong suffix, wrong network, a form it cannot take, or outputs that differ too much: no file then.
     """
     from motes.models.backend import TorchBackend
 

@@ -1,0 +1,44 @@
+"""The time of one run: the median after warm-up."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one run: the median, the best, and the 90th percentile of ``runs``."""
+
+    median: float
+    best: float
+    p90: float
+    runs: int
+
+
+def measure(
+    run: Callable[[np.ndarray], object], batch: np.ndarray, warmup: int = 3, runs: int = 15, seconds: float = 20.0
+) -> Latency:
+    """Times ``run(batch)``.
+
+    Args:
+        run: one forward pass.
+        batch: [B, C, H, W] float32.
+        warmup: runs that are not counted.
+        runs: runs that are, unless they take longer than ``seconds`` (three are always made).
+        seconds: when to stop.
+    """
+    for _ in range(warmup):
+        run(batch)
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < runs and (len(times) < 3 or time.perf_counter() - start < seconds):
+        before = time.perf_counter()
+        run(batch)
+        times.append(1e3 * (time.perf_counter() - before))
+    times.sort()
+    return Latency(statistics.median(times), times[0], times[min(len(times) - 1, int(0.9 * len(times)))], len(times))
