@@ -128,7 +128,8 @@ def place_targets(site: Site, count: int, sigma: float, wish: Wish, rng: np.rand
         sigma: standard deviation of the optics, px.
 
     Returns:
-        At most ``count``: what does not fit within ``_TRIES`` positions is left out.
+        At most ``count``: what does not fit within ``_TRIES`` positions is left out. Where a target would be clipped at
+        every position tried, it is made just bright enough to reach full scale.
     """
     height, width = site.frame.shape
     taken = np.zeros((height, width), bool)
@@ -184,9 +185,9 @@ def _strength(
     mean, spread = float(local.mean()), max(float(local.std()), 1e-6)
     level, noise = float(site.frame[peak]), float(site.noise[peak])
     amplitude = strength * spread + mean - level if wish.scr else strength * noise
-    score = (level + amplitude - mean) / spread
-    if level + 0.6 * amplitude > site.ceiling:
-        score -= 1e6
+    clipped = amplitude > site.ceiling - level
+    amplitude = min(amplitude, 1.05 * (site.ceiling - level))
+    score = (level + amplitude - mean) / spread - 1e6 * clipped
     if not (anywhere or site.sky[peak]):
         score -= 1e3
     return amplitude, noise, score
