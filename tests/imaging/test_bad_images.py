@@ -133,7 +133,8 @@ def test_pixels_that_cannot_be_in_so_few_bytes(tmp_path):
 def test_zero_sized(tmp_path, make):
     path = tmp_path / "none.img"
     path.write_bytes(make(0, 5))
-    assert "has no pixels" in sentence(read_image, path)
+    for call in (read_image, read_mask, image_size):
+        assert "has no pixels" in sentence(call, path)
 
 
 def read_image_once(folder: Path) -> None:

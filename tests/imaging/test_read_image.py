@@ -137,6 +137,11 @@ def test_exif_orientation_is_not_applied(tmp_path):
     assert image_size(path) == (20, 27)
 
 
+def test_size_of_a_jpeg_behind_a_large_profile(tmp_path):
+    path = pillow(tmp_path / "p.jpg", PillowImage.fromarray(GREY8), icc_profile=bytes(200_000))
+    assert image_size(path) == read_image(path).size == (20, 27)
+
+
 @pytest.mark.parametrize("kind", ["tiff", "npy"])
 def test_big_endian_becomes_native(tmp_path, kind):
     path = tmp_path / "big"

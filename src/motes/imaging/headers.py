@@ -53,7 +53,7 @@ class Header:
 
 
 def file_format(head: bytes) -> str | None:
-    """ "PNG", "JPEG", "BMP", "TIFF" or "NPY" from a file's first bytes, whatever its name; None for anything else."""
+    """One of "PNG", "JPEG", "BMP", "TIFF" and "NPY" from the first bytes, whatever the name; None for anything else."""
     for signature, name in SIGNATURES.items():
         if head.startswith(signature):
             return name

@@ -15,7 +15,7 @@ from motes.imaging.headers import BadHeaderError, Header, check_size
 from motes.imaging.paths import check_file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Image:
     """One image (or one page of a file) in sensor counts.
 
@@ -52,8 +52,7 @@ def read_image(path: str | Path, page: int = 0, *, alpha: bool = False, finite: 
         finite: refuse floats that are NaN or infinite.
 
     Raises:
-        ImageError: the file is missing, unreadable, not an image, cut short, empty, larger than
-            `headers.MAX_PIXELS`, has no
+        ImageError: the file is missing, unreadable, not an image, cut short, empty, larger than `MAX_PIXELS`, has no
             such page, or (``finite``) holds NaN or infinite values.
     """
     path = Path(path)
@@ -95,10 +94,12 @@ def image_size(path: str | Path, page: int = 0) -> tuple[int, int]:
             shape, _, _ = _npy_header(path)
             return shape[0], shape[1]
         with path.open("rb") as file:
-            data = file.read(1 << 16)
-            if kind == "JPEG" and size > len(data):  # large EXIF and profile segments come before the frame header
-                data += file.read()
-        header = _header(data, kind, size, whole=False)
+            data = file.read(1 << 14)
+            try:
+                header = _header(data, kind, size, whole=False)
+            except BadHeaderError:  # large EXIF and profile segments may come before a JPEG's frame header
+                header = _header(data + file.read(), kind, size, whole=False)
+        check_size(header.height, header.width)
     return header.height, header.width
 
 
@@ -143,7 +144,7 @@ def read_bytes(path: Path, kind: str) -> tuple[bytes, Header]:
 
 
 def file_kind(path: Path) -> str:
-    """ "PNG", "JPEG", "BMP", "TIFF" or "NPY" by content; BadHeaderError for anything else."""
+    """One of "PNG", "JPEG", "BMP", "TIFF" and "NPY", by content; BadHeaderError for anything else."""
     with path.open("rb") as file:
         head = file.read(64)
     kind = headers.file_format(head)

@@ -29,7 +29,7 @@ def read_tiff(path: Path, page: int, size: int, alpha: bool, labels: bool = Fals
         pixels = _decode(path, ifd, page)
         photometric = _number(ifd.photometric)
         axes = ifd.axes
-        bits = int(ifd.bitspersample) if not isinstance(ifd.bitspersample, tuple) else int(ifd.bitspersample[0])
+        bits = int(np.max(ifd.bitspersample))
         palette = _palette(ifd) if photometric == PALETTE else None
         extra = tuple(_number(e) for e in (ifd.extrasamples or ()))
     if pixels.dtype.kind not in "buif":
@@ -53,6 +53,16 @@ def tiff_size(path: Path, page: int) -> tuple[int, int]:
     with _open(path) as file:
         ifd = _page(file, page, len(file.pages))
         return int(ifd.imagelength), int(ifd.imagewidth)
+
+
+def tiff_palette(path: Path, page: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """([H, W] indices, [n, 3] colours) of a palette page; None for any other."""
+    with _open(path) as file:
+        ifd = _page(file, page, len(file.pages))
+        if _number(ifd.photometric) != PALETTE:
+            return None
+        colours = _palette(ifd)
+    return read_tiff(path, page, path.stat().st_size, alpha=False, labels=True)[0], colours
 
 
 @contextmanager
@@ -113,6 +123,8 @@ def _decode(path: Path, ifd: Any, page: int) -> np.ndarray:
     try:
         pixels = ifd.asarray()
         return np.moveaxis(pixels, 0, -1) if ifd.axes.startswith("S") and pixels.ndim == 3 else pixels
+    except MemoryError:
+        raise
     except Exception as e:  # a compression without its package, or any error that damaged data can cause
         problem = _short(e)
     if _has_imagecodecs():  # then nothing was missing but good data
@@ -180,13 +192,3 @@ def _number(value: Any) -> int:
 def _short(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) < 120 else text[:117] + "..."
-
-
-def tiff_palette(path: Path, page: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """([H, W] indices, [n, 3] colours) of a palette page; None for any other."""
-    with _open(path) as file:
-        ifd = _page(file, page, len(file.pages))
-        if _number(ifd.photometric) != PALETTE:
-            return None
-        colours = _palette(ifd)
-    return read_tiff(path, page, path.stat().st_size, alpha=False, labels=True)[0], colours
