@@ -1,4 +1,4 @@
-"""``motes bench``: a network, a weight file, an ONNX file or a training-free method, timed on the backends it runs on."""
+"""``motes bench``: a network, weights, an ONNX file or a training-free method, timed on every backend it runs on."""
 
 from __future__ import annotations
 

@@ -283,8 +283,10 @@ class Machine:
         elif op == "SETITEMS":
             items = self._pop_mark()
             self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
-        elif op == "GLOBAL":
+        elif op in ("GLOBAL", "INST"):
             stack.append(allowed(*arg.split(" ", 1)))
+            if op == "INST":
+                raise RefusedPickleError(f"an instance of '{stack[-1]}'")
         elif op == "STACK_GLOBAL":
             name, module = stack.pop(), stack.pop()
             stack.append(allowed(module, name))

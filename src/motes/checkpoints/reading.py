@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Mapping
 from functools import partial
@@ -33,6 +34,21 @@ WRAPPERS = (
     "state_dict_ema",
 )
 """Keys under which training scripts put the weights, in order of preference: the trained ones before their average."""
+
+DAMAGED = (
+    zipfile.BadZipFile,
+    struct.error,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    OSError,
+)
+"""What zipfile, struct and our interpreter raise on a damaged file; that the file can be opened is known by then."""
 
 LEADING = ("module.", "_orig_mod.")
 """Prefixes that torch's DataParallel and compile put before every name."""
@@ -120,6 +136,8 @@ def foreign(path: Path, head: bytes) -> tuple[str, str | None] | None:
         return "a tar archive", "unpack it first"
     if head.startswith(b"\x1f\x8b"):
         return "gzip-compressed", "unpack it first"
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")):
+        return "an image", None
     if head.startswith(b"\x89HDF"):
         return "an HDF5 (Keras) file", None
     if path.suffix.lower() in (".onnx", ".safetensors", ".pdmodel", ".pdiparams"):
@@ -137,21 +155,29 @@ def open_pickled(path: Path, kind: str) -> tuple[Mapping[str, Any], Numbers]:
             return open_legacy(path, pick)
         return pick(Machine().run(io.BytesIO(path.read_bytes()))), {}
     except RefusedPickleError as e:
+        if kind == "pickle" and not is_binary_pickle(path) and not str(e).startswith("'"):
+            raise unreadable(path, kind) from None  # some other file whose first letters happen to be opcodes
         raise CheckpointError(
             f"{path}: refused, it asks for {e}, which weights never need; nothing was executed",
             "only files of plain tensors are read: ask its author for the state dict",
         ) from None
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError) as e:
+    except DAMAGED as e:
         raise unreadable(path, kind) from e
 
 
 def unreadable(path: Path, kind: str) -> CheckpointError:
-    with path.open("rb") as file:
-        head = file.read(80)
-    if kind == "pickle" and head[:1] != b"\x80":
+    if kind == "pickle" and not is_binary_pickle(path):
+        with path.open("rb") as file:
+            head = file.read(80)
         shown = "".join(chr(b) if 32 <= b < 127 else "." for b in head[:24])
         return CheckpointError(f"{path}: not a weight file (it starts with '{shown}')")
     return CheckpointError(f"{path}: cut short or damaged ({path.stat().st_size} bytes)", "copy or download it again")
+
+
+def is_binary_pickle(path: Path) -> bool:
+    """Whether it starts as every pickle since protocol 2 (2003) does."""
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def choose(path: Path, tree: Any) -> Mapping[str, Any]:

@@ -105,11 +105,11 @@ def _details(card: Card) -> str:
         parts.append(text_table(["form", ">parameters", ">MACs 256x256"], rows))
     if card.published:
         keys = [k for k in RESULTS if any(k in row for row in card.published)]
-        rows = [
+        results = [
             [row.get("data"), row.get("split"), row.get("protocol"), *(_value(row, k) for k in keys), row.get("source")]
             for row in card.published
         ]
-        parts.append(text_table(["data", "split", "protocol", *(f">{RESULTS[k]}" for k in keys), "source"], rows))
+        parts.append(text_table(["data", "split", "protocol", *(f">{RESULTS[k]}" for k in keys), "source"], results))
     return "\n\n".join(parts)
 
 
@@ -129,7 +129,7 @@ def _change(first: float | None, last: float | None, unit: str) -> str | None:
 
 def _result(row: Mapping[str, Any]) -> str:
     values = [f"{RESULTS[k]} {_value(row, k)}" for k in ("iou", "miou", "ap", "pd") if k in row]
-    return " ".join(str(v) for v in (row.get("data"), row.get("split"), *values) if v)
+    return " ".join([str(row[k]) for k in ("data", "split") if k in row] + values)
 
 
 def _value(row: Mapping[str, Any], key: str) -> str | None:
