@@ -17,7 +17,7 @@ _HOME = {
     "list_models": "motes.cards",
     "model_card": "motes.cards",
 }
-__all__ = ["Detections", "Detector", "__version__", "create_model", "detect", "list_models", "model_card"]  # noqa: F822
+__all__ = ["Detections", "Detector", "__version__", "create_model", "detect", "list_models", "model_card"]
 
 
 def __getattr__(name: str) -> Any:

@@ -34,14 +34,18 @@ def test_equals_the_published_loss(case: dict, arrays: dict[str, np.ndarray]) ->
 
 
 def test_every_published_name_has_a_case() -> None:
-    assert {n for n in LOSSES if "." in n} - {c["loss"] for c in CASES} == {"repisdnet.dice"}  # tested by its train step
+    assert {n for n in LOSSES if "." in n} - {c["loss"] for c in CASES} == {
+        "repisdnet.dice"
+    }  # tested by its train step
 
 
 def test_sixteen_bit_outputs_are_summed_in_float32() -> None:
     logits = torch.full((1, 1, 512, 512), -9.0, dtype=torch.bfloat16)
     target = torch.zeros(1, 1, 512, 512)
     target[..., :3, :3] = 1
-    assert create_loss("soft_iou")(logits, target).item() == pytest.approx(create_loss("soft_iou")(logits.float(), target).item())
+    assert create_loss("soft_iou")(logits, target).item() == pytest.approx(
+        create_loss("soft_iou")(logits.float(), target).item()
+    )
 
 
 def test_dice_has_no_gradient_without_targets_and_bce_has() -> None:

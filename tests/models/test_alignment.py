@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fill import fill_input, fill_state
 
 import motes
+from fill import fill_input, fill_state
 
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"
 LIMIT = 2e-5  # of max|out|

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fill import fill_input, fill_state
 
 import motes
+from fill import fill_input, fill_state
 from motes.errors import CardError
 from motes.models import any_size
 

@@ -87,7 +87,9 @@ def test_killed_three_times_and_resumed_ends_bit_equal(data: Path, tmp_path: Pat
     kills = sorted(random.Random(int(time.time())).sample(range(1, 12), 3))
     command = [*MOTES, "train", str(file), "--runs", str(tmp_path / "killed")]
     for step in kills:
-        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         deadline = time.time() + 120
         while process.poll() is None and time.time() < deadline:
             logs = list((tmp_path / "killed").glob("*/*/metrics.csv"))
@@ -137,7 +139,12 @@ def test_two_processes_score_as_one(data: Path, tmp_path: Path) -> None:
 
 def test_interrupted_run_says_so_and_keeps_its_checkpoint(data: Path, tmp_path: Path) -> None:
     file = recipe(tmp_path, data, epochs=500)
-    process = subprocess.Popen([*MOTES, "train", str(file), "--runs", str(tmp_path / "runs")], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*MOTES, "train", str(file), "--runs", str(tmp_path / "runs")],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.time() + 120
     while not list((tmp_path / "runs").glob("*/*/metrics.csv")) and time.time() < deadline:
         time.sleep(0.05)
@@ -172,7 +179,15 @@ def test_bad_input_is_one_line_and_exit_2(arguments: list[str], says: str, tmp_p
 
 def test_a_nan_loss_names_the_batch(data: Path, tmp_path: Path) -> None:
     file = recipe(tmp_path, data, epochs=3)
-    done = motes("train", file, "optimizer.name=SGD", "optimizer.lr=1e30", "schedule.warmup_epochs=0", "--runs", tmp_path / "runs")
+    done = motes(
+        "train",
+        file,
+        "optimizer.name=SGD",
+        "optimizer.lr=1e30",
+        "schedule.warmup_epochs=0",
+        "--runs",
+        tmp_path / "runs",
+    )
     assert done.returncode == 2
     assert "the loss became" in done.stderr and "on the batch" in done.stderr
 

@@ -89,7 +89,9 @@ def report(result: Evaluation, file: str, out: Path, as_json: bool) -> None:
         typer.echo(metrics_json(result.run, result.metrics))
         return
     facts = result.run
-    title = f"{file} on {facts['data']} {facts['split'] or ''}, protocol {facts['protocol']}, {len(result.score)} frames"
+    title = (
+        f"{file} on {facts['data']} {facts['split'] or ''}, protocol {facts['protocol']}, {len(result.score)} frames"
+    )
     console = Console()
     console.print(results_table(result.metrics, title))
     for line in [*notes(facts), *(f"warning: {w}" for w in result.warnings), f"written: {out / 'metrics.json'}"]:

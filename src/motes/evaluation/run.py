@@ -102,4 +102,6 @@ def overlap(card: Card, samples: Sequence[Sample]) -> list[str]:
     known = [s.name for s in samples if digest(read_image(s.image).pixels)[:12] in trained]
     if not known:
         return []
-    return [f"{len(known)} of {len(samples)} frames were trained on, for instance {known[0]}: these numbers are too good"]
+    return [
+        f"{len(known)} of {len(samples)} frames were trained on, for instance {known[0]}: these numbers are too good"
+    ]

@@ -168,7 +168,10 @@ class PyramidPooling(nn.Module):
         super().__init__()
         self.features = nn.ModuleList(
             nn.Sequential(
-                nn.AdaptiveAvgPool2d(bins), nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+                nn.AdaptiveAvgPool2d(bins),
+                nn.Conv2d(in_channels, channels, 1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
             )
             for bins in BINS
         )
@@ -208,7 +211,9 @@ class EdgeBlock(nn.Module):
         point = F.pad(edge.conv2.weight, (1, 1, 1, 1))
         parts = [folded(edge.kernel(), None, edge.bn1), folded(point, edge.conv2.bias, edge.bn2)]
         if hasattr(self, "rbr_identity"):
-            unit = F.pad(torch.eye(kernel.shape[0], device=kernel.device, dtype=kernel.dtype)[..., None, None], (1, 1, 1, 1))
+            unit = F.pad(
+                torch.eye(kernel.shape[0], device=kernel.device, dtype=kernel.dtype)[..., None, None], (1, 1, 1, 1)
+            )
             parts.append(folded(unit, None, self.rbr_identity))
         return kernel + sum(k for k, _ in parts), bias + sum(b for _, b in parts)
 

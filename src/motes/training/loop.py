@@ -31,7 +31,7 @@ from motes.training.recipe import Recipe
 from motes.training.run import Run
 from motes.training.samples import Batch, Order, TrainingSet, loader
 from motes.training.schedule import MovingAverage, create_optimizer, learning_rate
-from motes.training.selection import Frames, validate
+from motes.training.selection import Frames, fingerprints, validate
 
 
 def train(recipe: Recipe, frames: Frames, run: Run, fabric: Fabric | None = None) -> Path:
@@ -85,6 +85,7 @@ class Trainer:
         self.loss = Sum([create_loss(p.name, **p.options) for p in recipe.losses], [p.weight for p in recipe.losses])
         self.data = TrainingSet(frames.train, self.card.input, recipe.transform, loop.seed)
         frames_per_epoch = sum(frames.repeats)
+        self.fingerprints = fingerprints(frames.train) if fabric.global_rank == 0 else []
         self.steps_per_epoch = max(int(frames_per_epoch // (loop.batch_size * fabric.world_size * loop.accumulate)), 1)
         self.steps = min(loop.epochs * self.steps_per_epoch, loop.max_steps or 10**12)
         self.step = 0
@@ -157,7 +158,11 @@ class Trainer:
         validation, loop = self.recipe.validation, self.recipe.loop
         if self.frames.val and (epoch % validation.every == 0 or at_end):
             score = self.validate()
-            values = {k: v.value for k, v in score.compute(intervals=False).items() if k in ("iou", "niou", "pd", "fa", validation.metric)}
+            values = {
+                k: v.value
+                for k, v in score.compute(intervals=False).items()
+                if k in ("iou", "niou", "pd", "fa", validation.metric)
+            }
             row |= {f"val_{k}": v for k, v in values.items()}
             value = values.get(validation.metric)
             if value is not None and (self.best is None or value > self.best):
@@ -193,7 +198,7 @@ class Trainer:
         state = self.average.state if self.average else self.net.module.state_dict()
         training = {
             "data": self.frames.name, "split": self.recipe.data.train or "all", "recipe": self.recipe.name, "seed": self.recipe.loop.seed,
-            "epochs": epoch, "step": self.step, "validation": {k: v for k, v in values.items() if v is not None},
+            "epochs": epoch, "step": self.step, "validation": {k: v for k, v in values.items() if v is not None}, "frames": self.fingerprints,
         }  # fmt: skip
         card = self.card.replace(training=training, published=())
         write_safetensors(self.run.folder / name, {k: v.cpu().numpy() for k, v in state.items()}, card)
@@ -257,5 +262,3 @@ def make_network(recipe: Recipe) -> nn.Module:
     if part.init:
         load_published(net, read_state(Path(part.init)))
     return net
-
-

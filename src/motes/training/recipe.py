@@ -94,7 +94,9 @@ class SchedulePart(Part):
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
     unit: Literal["step", "epoch"] = "step"
-    horizon: Literal["rest", "total"] = "rest"  # what the decay is relative to: epochs after the warm-up, or all (SeRankDet)
+    horizon: Literal["rest", "total"] = (
+        "rest"  # what the decay is relative to: epochs after the warm-up, or all (SeRankDet)
+    )
 
 
 class LoopPart(Part):

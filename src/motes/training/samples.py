@@ -79,7 +79,14 @@ class Order(Sampler[list[Key]]):
     """
 
     def __init__(
-        self, repeats: Sequence[float], batch_size: int, per_epoch: int, seed: int, rank: int, world: int, start: int = 0
+        self,
+        repeats: Sequence[float],
+        batch_size: int,
+        per_epoch: int,
+        seed: int,
+        rank: int,
+        world: int,
+        start: int = 0,
     ) -> None:
         self.repeats = np.asarray(repeats, np.float64)
         self.batch_size, self.per_epoch, self.seed = batch_size, per_epoch, seed

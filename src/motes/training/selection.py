@@ -16,8 +16,10 @@ from torch import nn
 
 from motes.cards import Card
 from motes.data import Dataset, Sample, open_dataset
+from motes.data.scan import digest
 from motes.errors import DataError
 from motes.evaluation import score_samples
+from motes.imaging import read_image
 from motes.metrics import SegmentationScore
 from motes.models.backend import TorchBackend
 from motes.training.recipe import DataPart, Recipe
@@ -79,7 +81,9 @@ def chosen(data: Dataset, which: str | None) -> list[Sample]:
     names = read_list(which)
     missing = [n for n in names if n not in data.samples]
     if missing:
-        raise DataError(f"{which}: {len(missing)} of {len(names)} ids are not in {data.root}, for instance {missing[0]}")
+        raise DataError(
+            f"{which}: {len(missing)} of {len(names)} ids are not in {data.root}, for instance {missing[0]}"
+        )
     return [data.samples[n] for n in names]
 
 
@@ -102,6 +106,16 @@ def carve(samples: Sequence[Sample], part: DataPart, seed: int) -> tuple[list[Sa
     count = round(len(samples) * part.val_fraction)
     held = set(np.random.default_rng(seed).permutation(len(samples))[:count].tolist())
     return [s for i, s in enumerate(samples) if i not in held], [s for i, s in enumerate(samples) if i in held]
+
+
+def fingerprints(samples: Sequence[Sample]) -> list[str]:
+    """Short content hashes of the frames, by which ``motes evaluate`` notices what weights were trained on.
+
+    Empty above 5000 frames: a card is no data base.
+    """
+    if len(samples) > 5000:
+        return []
+    return sorted({digest(read_image(s.image).pixels)[:12] for s in samples})
 
 
 def validate(net: nn.Module, samples: Sequence[Sample], card: Card, protocol: str, fabric: Fabric) -> SegmentationScore:
