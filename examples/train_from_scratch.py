@@ -82,7 +82,7 @@ def find_samples() -> list[Sample]:
 
 
 def crop(pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A random CROP x CROP window of [C, H, W] and [H, W], around a target in four cases of five; mirrored by chance."""
+    """A CROP x CROP window of [C, H, W] and [H, W], around a target in four cases of five; mirrored by chance."""
     rows, columns = np.nonzero(mask)
     centre = [rng.integers(n) for n in mask.shape]
     if len(rows) and rng.random() < 0.8:

@@ -29,10 +29,10 @@ SCALING_METHODS = ("range", "bits", "percentile", "minmax", "fixed", "robust")
 class Scaling:
     """How sensor counts become numbers near [0, 1]: always (counts - low) / (high - low).
 
-    ``range``: the dtype's range (floats: 0 and 1). ``bits``: 0 and 2**bits - 1. ``fixed``: ``low`` and ``high`` in counts.
+    ``range``: the dtype's range (floats: 0 and 1). ``bits``: 0 and 2**bits - 1. ``fixed``: ``low`` and ``high`` counts.
     ``minmax``: the frame's own extremes. ``percentile``: its ``low``-th and ``high``-th percentile.
-    ``robust``: median - ``low`` * s and median + ``high`` * s, where s is half the distance between the 16th and the 84th
-    percentile (one standard deviation of Gaussian noise), so a dead pixel or a hot source does not set the scale.
+    ``robust``: median - ``low`` * s and median + ``high`` * s, where s is half the distance between the 16th and the
+    84th percentile (one standard deviation of Gaussian noise), so a dead pixel or a hot source does not set the scale.
     ``clip`` limits the result to [0, 1].
     """
 
@@ -57,8 +57,8 @@ class InputSpec:
     """From sensor counts to the network's input: scaling, channels, then (x - mean) / std per channel.
 
     ``scaling`` is used for 8-bit images, ``scaling_deep`` for everything deeper (16-bit counts, floats).
-    ``stride``: sides must be multiples of it; ``min_size``: no side may be shorter (px). ``tile``: side of the square that
-    inference runs at once on large frames (px).
+    ``stride``: sides must be multiples of it; ``min_size``: no side may be shorter (px). ``tile``: side of the square
+    that inference runs at once on large frames (px).
     """
 
     channels: int = 3

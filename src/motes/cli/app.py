@@ -44,7 +44,7 @@ for _name in COMMANDS:
 
 
 def main() -> None:
-    """Entry point. Bad input: one line on stderr, exit 2. Ctrl-C: exit 130. ``--debug`` anywhere shows the traceback."""
+    """Entry point. Bad input: one line on stderr, exit 2; Ctrl-C: exit 130; ``--debug`` anywhere: the traceback."""
     debug = "--debug" in sys.argv
     sys.argv = [a for a in sys.argv if a != "--debug"]
     try:

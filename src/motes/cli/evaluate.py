@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     app.command(
-        epilog="Example: motes evaluate best.safetensors --data ~/data/sirst --split test_v1 --protocol repisdnet --show"
+        epilog="Example: motes evaluate best.safetensors --data ~/data/sirst --split test_v1 -p repisdnet --show"
     )(evaluate)
 
 
