@@ -61,5 +61,5 @@ def test_a_file_that_is_no_recipe(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     for text in ("[1, 2", "- a", ""):
         file.write_text(text)
-        with pytest.raises(MotesError, match="r.yaml"):
+        with pytest.raises(MotesError, match=r"r\.yaml"):
             load_recipe(str(file))

@@ -201,4 +201,4 @@ def test_masks_of_another_size_are_named(data: Path, tmp_path: Path) -> None:
     values["data"] = {"root": str(root), "val_fraction": 0}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
     done = motes("train", tmp_path / "small.yaml", "--runs", tmp_path / "runs")
-    assert done.returncode == 2 and victim.stem in done.stderr and "20 x 40" in done.stderr
+    assert done.returncode == 2 and victim.stem in done.stderr and "20x40" in done.stderr

@@ -12,12 +12,12 @@ from motes.training.schedule import MovingAverage, create_optimizer, learning_ra
 
 # reference/serankdet/toolbox.md: base 0.01, N 20, w 5, one step an epoch.
 POLY = (
-    "0.002 0.002 0.004 0.006 0.008 0.01 .0095488538 .0090953258 .0086392697 .0081805215 .0077188951 .0072541785 .0067861276 "
-    ".0063144587 .0058388379 .0053588673 .0048740644 .0043838329 .003887418 .0033838346"
+    "0.002 0.002 0.004 0.006 0.008 0.01 .0095488538 .0090953258 .0086392697 .0081805215 .0077188951 "
+    ".0072541785 .0067861276 .0063144587 .0058388379 .0053588673 .0048740644 .0043838329 .003887418 .0033838346"
 )
 COSINE = (
-    "0.002 0.002 0.004 0.006 0.008 0.01 .0099390573 .0097577298 .0094604823 .0090546341 .0085501786 .007959537 .007297253 "
-    ".0065796341 .0058243506 .00505 .0042756494 .0035203659 .002802747 .002140463"
+    "0.002 0.002 0.004 0.006 0.008 0.01 .0099390573 .0097577298 .0094604823 .0090546341 .0085501786 "
+    ".007959537 .007297253 .0065796341 .0058243506 .00505 .0042756494 .0035203659 .002802747 .002140463"
 )
 POLY_8 = ".01 .0088676235 .0077188951 .0065507649 .0053588673 .0041364534 .0028717459 .0015389305"
 
@@ -54,7 +54,7 @@ def test_optimisers_by_torch_name() -> None:
     parameters = [nn.Parameter(torch.zeros(1))]
     made = create_optimizer(OptimizerPart(name="SGD", lr=0.1, options={"momentum": 0.9}), parameters)
     assert type(made) is torch.optim.SGD and made.param_groups[0]["momentum"] == 0.9
-    with pytest.raises(MotesError, match="AdamW|Adam"):
+    with pytest.raises(MotesError, match="Adam"):
         create_optimizer(OptimizerPart(name="adam_w"), parameters)
     with pytest.raises(MotesError, match="momentun"):
         create_optimizer(OptimizerPart(name="SGD", options={"momentun": 0.9}), parameters)

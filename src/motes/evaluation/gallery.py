@@ -44,12 +44,11 @@ class Gallery:
         write_image(self.folder / "overlays" / f"{name}.png", overlay)
         for kind, x, y, area in failures(prediction.label, mask, self.rule):
             if sum(f.kind == kind for f in self.failures) < MOST:
-                self.failures.append(
-                    Failure(kind, name, area, enlarged(prediction.pixels, prediction.label, mask, x, y))
-                )
+                picture = enlarged(prediction.pixels, prediction.label, mask, x, y)
+                self.failures.append(Failure(kind, name, area, picture))
 
     def write(self) -> None:
-        """The gallery: missed targets first, then false alarms, then merged targets; cyan is truth, orange prediction."""
+        """The gallery: missed targets first, then false alarms, then merged targets."""
         rows = [heading("truth: blue   prediction: orange", COLUMNS * SIDE)]
         for kind in KINDS:
             chosen = [f for f in self.failures if f.kind == kind]

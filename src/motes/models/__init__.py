@@ -84,9 +84,10 @@ class AnySize(nn.Module):
 
 
 def any_size(net: nn.Module) -> nn.Module:
-    """``net`` for frames of any size: pads right and bottom to its card's stride and minimum, and crops the logits back.
+    """``net`` for frames of any size: pads to its card's stride and minimum, and crops the logits back.
 
-    Padding mirrors the frame (repeats its edge where it is too small to mirror) after normalisation. Nothing is resized.
+    Padding mirrors the frame to the right and below (repeats its edge where it is too small to mirror), after
+    normalisation. Nothing is resized.
     """
     spec = net.card.input
     return net if spec.stride == 1 and spec.min_size == 1 else AnySize(net, spec.stride, spec.min_size)

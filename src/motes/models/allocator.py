@@ -18,4 +18,5 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 << 20))
-    return all([mallopt(key, value) for key, value in settings])
+    done = [mallopt(key, value) for key, value in settings]
+    return all(done)

@@ -34,10 +34,10 @@ class RepISDNet(nn.Module):
 
     Args:
         in_channels: bands of the input; grey frames are repeated to 3 for published weights.
-        num_classes: foreground classes K; the head has K + 1 channels and channel 0 is never used (as published, K = 1).
+        num_classes: foreground classes K; the head has K + 1 channels, of which channel 0 is never used (published: K = 1).
         form: ``train``, ``converted`` or ``deploy``.
 
-    ``forward`` takes [B, C, H, W] with H, W >= 4 and returns logits [B, K, H, W] (in training a tuple with that one item).
+    ``forward`` takes [B, C, H, W] with H, W >= 4 and returns logits [B, K, H, W], in training a tuple of them alone.
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 1, form: str = "train") -> None:

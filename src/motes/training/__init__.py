@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, runs: Path) -> Path | None:
-    """Trains a recipe in a new run folder, or goes on with one; returns the folder (None in all but the main process)."""
+    """Trains a recipe in a new run folder, or goes on with one; returns the folder (None in side processes)."""
     from motes.training.loop import make_fabric, train
     from motes.training.recipe import load_recipe
     from motes.training.report import write_report

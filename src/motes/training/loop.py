@@ -197,9 +197,15 @@ class Trainer:
             return
         state = self.average.state if self.average else self.net.module.state_dict()
         training = {
-            "data": self.frames.name, "split": self.recipe.data.train or "all", "recipe": self.recipe.name, "seed": self.recipe.loop.seed,
-            "epochs": epoch, "step": self.step, "validation": {k: v for k, v in values.items() if v is not None}, "frames": self.fingerprints,
-        }  # fmt: skip
+            "data": self.frames.name,
+            "split": self.recipe.data.train or "all",
+            "recipe": self.recipe.name,
+            "seed": self.recipe.loop.seed,
+            "epochs": epoch,
+            "step": self.step,
+            "validation": {k: v for k, v in values.items() if v is not None},
+            "frames": self.fingerprints,
+        }
         card = self.card.replace(training=training, published=())
         write_safetensors(self.run.folder / name, {k: v.cpu().numpy() for k, v in state.items()}, card)
 

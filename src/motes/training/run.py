@@ -99,11 +99,11 @@ class Run:
         if self.quiet or not (self.folder / "metrics.csv").exists():
             return
         kept = [r for r in self.rows() if r["step"].isdigit() and int(r["step"]) <= step]
-        with atomic_path(self.folder / "metrics.csv") as temporary:
-            with temporary.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(kept)
+        file = self.folder / "metrics.csv"
+        with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(kept)
 
     @contextmanager
     def progress(self, total: int, done: int) -> Iterator[Callable[[dict[str, Any]], None]]:

@@ -58,7 +58,7 @@ class TrainingSet(Dataset[tuple[np.ndarray, np.ndarray, str]]):
         pixels, mask = read_image(sample.image).pixels, read_mask(sample.mask)
         if pixels.shape[:2] != mask.shape:
             raise DataError(
-                f"{sample.image} is {pixels.shape[0]} x {pixels.shape[1]} px but its mask is {mask.shape[0]} x {mask.shape[1]}",
+                f"{sample.image} is {_size(pixels)} px but its mask is {_size(mask)}",
                 "`motes data check` lists all such pairs",
             )
         return pixels, mask
@@ -107,6 +107,10 @@ class Order(Sampler[list[Key]]):
         rng = np.random.default_rng((self.seed, epoch))
         counts = np.floor(self.repeats + rng.random(len(self.repeats))).astype(int)
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[0]}x{array.shape[1]}"
 
 
 def collate(items: list[tuple[np.ndarray, np.ndarray, str]]) -> Batch:

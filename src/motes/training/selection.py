@@ -36,7 +36,7 @@ class Frames:
 
 
 def select_frames(recipe: Recipe) -> Frames:
-    """Opens the recipe's data sets; DataError where a root, split or id is missing or training and validation overlap."""
+    """Opens the recipe's data; DataError where a root, split or id is missing, or training and validation overlap."""
     part = recipe.data
     root = find_root(part.root)
     data = open_dataset(root, part.layout)
