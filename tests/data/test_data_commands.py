@@ -141,3 +141,14 @@ def test_the_installed_command_needs_no_torch(root: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_that_cannot_be_written(root: Path, motes) -> None:
+    for words in (
+        ("info", root, "-o", root / "mine" / "test.txt" / "i.json"),
+        ("split", root, "-o", root / "mine" / "test.txt"),
+    ):
+        code, out, err = motes("data", *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "test.txt" in err
+    assert (root / "mine" / "test.txt").read_text(encoding="utf-8") == "e\nf\n"
