@@ -29,6 +29,9 @@ def _level_table() -> tuple[np.ndarray, np.ndarray]:
     return thresholds, np.r_[below, beyond, 0].astype(np.int32)  # the last entry is p = 0: see _levels
 
 
+SWEEP = (*(x / 1000 for x in (1, 2, 5)), *(x / 100 for x in (1, 2, *range(5, 100, 5), 98, 99)), 0.995, 0.998, 0.999)
+"""Thresholds at which a target ROC is usually drawn."""
+
 LEVEL_THRESHOLDS, _LEVEL_OF = _level_table()
 
 

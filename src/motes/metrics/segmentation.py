@@ -59,6 +59,11 @@ class SegmentationScore:
     def __len__(self) -> int:
         return len(self._counts)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the images, in the order they came."""
+        return list(self._names)
+
     def update(self, probability: np.ndarray, label: np.ndarray, name: str = "") -> None:
         """Add one image.
 
