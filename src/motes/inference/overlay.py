@@ -59,6 +59,7 @@ def draw_overlay(
 def display(pixels: np.ndarray, stretch: tuple[float, float] | None = None) -> np.ndarray:
     """Counts -> RGB uint8 [H, W, 3] for looking at; ``stretch`` = percentiles that become black and white."""
     planes = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    planes = planes.astype(np.uint8) * np.uint8(255) if planes.dtype == bool else planes
     if planes.shape[2] != 3:
         planes = planes[:, :, :1] if planes.shape[2] == 1 else planes.mean(axis=2, keepdims=True)
     if planes.dtype == np.uint8 and stretch is None:
@@ -85,7 +86,7 @@ def _mark(canvas: np.ndarray, found: Detections, factor: float) -> None:
     import cv2
 
     margin = max(5, round(1.5 * factor))
-    line = 2 if max(canvas.shape[:2]) > 1400 else 1
+    line = 2 if max(canvas.shape[:2]) > 1000 else 1
     boxes = [(found.boxes[i] * factor).round().astype(int).tolist() for i in range(len(found))]
     corners = [(x1 - margin, y1 - margin, x2 - 1 + margin, y2 - 1 + margin) for x1, y1, x2, y2 in boxes]
     for box in reversed(corners):  # the best one last, on top
@@ -148,9 +149,9 @@ class _Crops:
         height, width = canvas
         right = width <= 1.6 * height
         length = height if right else width
-        side = int(np.clip(length // 3 - _GAP - _CAPTION, 128, 320))
-        room = (length - _GAP) // (side + _GAP + (_CAPTION if right else 0))
-        count = min(targets, max(1, room))
+        room = int(np.clip(length // 240, 2, 8))
+        side = max(96, (length - _GAP) // room - _GAP - (_CAPTION if right else 0))
+        count = min(targets, room)
         return cls(side, count, right) if targets else None
 
     def beside(self, canvas: np.ndarray, pixels: np.ndarray, found: Detections, mask: np.ndarray | None) -> np.ndarray:

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from motes.errors import MotesError
 from motes.imaging import atomic_path
@@ -109,14 +108,14 @@ def write_voc(folder: Path, results: Sequence[Detections], stems: Sequence[str] 
         height, width = found.size
         parts = [
             "<annotation>",
-            f"  <filename>{escape(found.name)}</filename>",
+            f"  <filename>{_xml(found.name)}</filename>",
             f"  <size><width>{width}</width><height>{height}</height><depth>1</depth></size>",
         ]
         for row in found.to_rows():
             box = {"xmin": row["x1"] + 1, "ymin": row["y1"] + 1, "xmax": row["x2"], "ymax": row["y2"]}
             inner = "".join(f"<{k}>{v}</{k}>" for k, v in box.items())
             parts.append(
-                f"  <object><name>{escape(row['label'])}</name><difficult>0</difficult><truncated>0</truncated>"
+                f"  <object><name>{_xml(row['label'])}</name><difficult>0</difficult><truncated>0</truncated>"
                 f"<bndbox>{inner}</bndbox><score>{row['score']}</score></object>"
             )
         parts.append("</annotation>")
@@ -161,6 +160,10 @@ def _classes(results: Sequence[Detections]) -> list[str]:
 
 def _stems(results: Sequence[Detections], stems: Sequence[str] | None) -> list[str]:
     return list(stems) if stems is not None else [Path(found.name).stem for found in results]
+
+
+def _xml(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _write(path: Path, text: str) -> Path:
