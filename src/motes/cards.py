@@ -80,10 +80,10 @@ class InputSpec:
 class Card:
     """What a network is (``models/<name>.yaml``) and, for a weight file, what it was trained on and what it scored.
 
-    ``published`` and ``measured`` are rows ``{data, split, protocol, iou, niou, pd, fa, ...}`` (IoU, Pd as fractions, Fa as
-    a fraction of pixels). ``calibration`` is ``{data, frames, threshold: [...], fa_per_mpx: [...], pd: [...]}`` with
-    thresholds ascending. ``training`` is ``{data, split, recipe, seed, epochs, ...}``. ``complexity`` is ``{form: {params,
-    macs_256}}`` as ``motes bench`` counts them (convolution multiply-accumulates of one 256x256 frame).
+    ``published`` and ``measured`` are rows ``{data, split, protocol, iou, niou, pd, fa, ...}`` (IoU, Pd as fractions,
+    Fa as a fraction of pixels). ``calibration`` is ``{data, frames, threshold: [...], fa_per_mpx: [...], pd: [...]}``
+    with thresholds ascending. ``training`` is ``{data, split, recipe, seed, epochs, ...}``. ``complexity`` is
+    ``{form: {params, macs_256}}`` as ``motes bench`` counts them (convolution multiply-accumulates of one 256x256 frame).
     """
 
     name: str
@@ -179,7 +179,7 @@ def _plain(instance: Any) -> dict[str, Any]:
 
 @cache
 def _card_names() -> tuple[str, ...]:
-    folder = resources.files("motes.models")
+    folder = resources.files("motes") / "models"  # not "motes.models": that would import torch
     return tuple(sorted(p.name[: -len(".yaml")] for p in folder.iterdir() if p.name.endswith(".yaml")))
 
 
@@ -195,5 +195,5 @@ def model_card(name: str) -> Card:
     look_up("model", name, _card_names(), CardError)
     import yaml
 
-    text = (resources.files("motes.models") / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (resources.files("motes") / "models" / f"{name}.yaml").read_text(encoding="utf-8")
     return Card.from_dict({"name": name, **yaml.safe_load(text)}, f"models/{name}.yaml")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fill import fill_input, fill_state
 
 import motes
+from fill import fill_input, fill_state
 from motes.checkpoints import load_network, load_published, read_state, write_safetensors
 from motes.checkpoints.matching import best_fit, fitted, published_to_own
 from motes.errors import CardError, CheckpointError

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fill import fill_state
 
+from fill import fill_state
 from motes.cards import Card, InputSpec
 from motes.checkpoints import read_card, read_state, write_safetensors
 from motes.errors import CheckpointError
