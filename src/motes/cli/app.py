@@ -4,23 +4,60 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from motes import __version__
+
+COMMANDS = {
+    "detect": ("detect", "Find targets in images."),
+    "demo": ("demo", "Make a 14-bit infrared scene and find its targets, offline."),
+    "score": ("score", "Score probability maps or masks of any method against ground truth."),
+    "plot": ("plot", "Draw curves and response surfaces of saved probability maps."),
+    "data": ("data", "Look into data sets, check, split and make them."),
+    "models": ("models", "List the networks: parameters, multiply-accumulates, paper, published results."),
+    "recipes": ("train", "List the shipped recipes, or print one."),
+    "train": ("train", "Train a network from a recipe; Ctrl-C saves, --resume goes on bit for bit."),
+    "evaluate": ("evaluate", "Score weights on a data set under a named protocol."),
+    "convert": ("convert", "Read published weights safely, merge them, and write them with their card."),
+    "export": (
+        "export",
+        "Merge a network, write it as ONNX with its card inside, and compare the file with the network.",
+    ),
+    "bench": ("bench", "Count parameters and MACs, and time one frame on every backend."),
+}
+"""Command -> the file of ``cli/`` whose ``register(app)`` adds it, and its first line of help, in the order of the help.
+
+Only the command that was asked for is imported, which keeps every start short."""
+
+
+class _Commands(TyperGroup):
+    """Puts the real command in the place of its line of help when it is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in COMMANDS:
+            self.commands = {**self.commands, args[0]: _load(args[0])}
+        return super().resolve_command(ctx, args)
+
+
+def _load(name: str) -> Any:
+    home, _ = COMMANDS[name]
+    one = typer.Typer()
+    importlib.import_module(f"motes.cli.{home}").register(one)
+    return typer.main.get_group(one).commands[name]
+
 
 app = typer.Typer(
     name="motes",
     help="Find targets only a few pixels wide: infrared small targets and small objects in aerial images.",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-COMMANDS = ("detect", "demo", "score", "plot", "data", "models", "train", "evaluate", "convert", "export", "bench")
-"""In the order of ``motes --help``. Command ``x`` is ``register(app)`` in ``cli/x.py``."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,8 +76,12 @@ def _root(
     """The options of every command."""
 
 
-for _name in COMMANDS:
-    importlib.import_module(f"motes.cli.{_name}").register(app)
+def _stand_in() -> None:
+    """What is listed until the command itself is loaded."""
+
+
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(_stand_in)
 
 
 def main() -> None:
