@@ -123,7 +123,7 @@ def test_max_median_against_its_definition(size: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
-def test_table_states_the_facts(method) -> None:  # noqa: ANN001
+def test_table_states_the_facts(method) -> None:
     assert method.card.task == "irstd"
     assert method.paper and method.venue and 1980 < method.year < 2030
     assert isinstance(classical_backend(method.name), Backend)

@@ -9,7 +9,6 @@ import pytest
 
 from motes.cards import METADATA_KEY, Card, InputSpec
 
-
 SPEC = InputSpec(channels=3, mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5), min_size=4, tile=512)
 CARD = Card(
     name="spot",

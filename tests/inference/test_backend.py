@@ -40,7 +40,9 @@ def test_both_readers_of_the_card_agree(spot_onnx: Path) -> None:
         ("nowhere/spot.onnx", "nowhere/spot.onnx: no such file"),
     ],
 )
-def test_unknown_names_suggest_the_nearest(model: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_names_suggest_the_nearest(
+    model: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backends, "list_weights", lambda: {"repisdnet-sirst": tmp_path / "x.onnx"})
     with pytest.raises(CheckpointError) as caught:
         load_backend(model)
@@ -80,7 +82,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -
 def test_a_truncated_network_is_refused(spot_onnx: Path, tmp_path: Path, share: float) -> None:
     data = spot_onnx.read_bytes()
     (tmp_path / "x.onnx").write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(MotesError, match="not an ONNX file|without a card"):
+    with pytest.raises(MotesError, match=r"not an ONNX file|without a card"):
         load_backend(tmp_path / "x.onnx")
 
 

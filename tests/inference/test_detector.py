@@ -158,7 +158,12 @@ def test_detect_takes_files_folders_patterns_and_arrays(spot_onnx: Path, tmp_pat
     first, second = sky(64, 64, [(20, 30)]), sky(64, 64, [(40, 10), (50, 50)], np.uint16)
     write_image(tmp_path / "a.png", first)
     write_image(tmp_path / "b.tif", second)
-    for source in (tmp_path, [tmp_path / "a.png", second], str(tmp_path / "*.*"), [Image(first[:, :, None]), tmp_path / "b.tif"]):
+    for source in (
+        tmp_path,
+        [tmp_path / "a.png", second],
+        str(tmp_path / "*.*"),
+        [Image(first[:, :, None]), tmp_path / "b.tif"],
+    ):
         assert [len(found) for found in motes.detect(source, spot_onnx)] == [1, 2]
     found = motes.detect(tmp_path / "b.tif", spot_onnx)[0]
     assert (found.path, found.name, found.size) == (tmp_path / "b.tif", "b.tif", (64, 64))

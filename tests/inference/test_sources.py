@@ -15,7 +15,16 @@ from motes.inference.sources import frames_of, pages_of
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in ("b.png", "a.png", "sub/c.png", "sub/deep/a.PNG", "notes.txt", ".hidden.png", ".cache/d.png", "sub/.x/e.png"):
+    for name in (
+        "b.png",
+        "a.png",
+        "sub/c.png",
+        "sub/deep/a.PNG",
+        "notes.txt",
+        ".hidden.png",
+        ".cache/d.png",
+        "sub/.x/e.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "empty").mkdir()
@@ -105,7 +114,9 @@ def test_results_of_equal_names_are_told_apart(tmp_path: Path, paths: list, stem
 def test_pages_are_frames(tmp_path: Path) -> None:
     import tifffile
 
-    tifffile.imwrite(tmp_path / "stack.tif", np.arange(2 * 8 * 9, dtype=np.uint16).reshape(2, 8, 9), photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "stack.tif", np.arange(2 * 8 * 9, dtype=np.uint16).reshape(2, 8, 9), photometric="minisblack"
+    )
     write_image(tmp_path / "one.tif", np.ones((4, 4), np.uint8))
     one, stack = frames_of([tmp_path])
     assert [(stem, name) for _, stem, name in pages_of(one)] == [("one", "one.tif")]

@@ -31,7 +31,9 @@ def test_components_are_eight_connected_and_sorted_by_score() -> None:
     np.testing.assert_allclose(found.scores, [0.9, 0.9, 0.6], rtol=1e-6)
     np.testing.assert_allclose(found.centers[0], [4 / 3, 4 / 3])
     # without counts the centroid is weighted by probability
-    np.testing.assert_allclose(found.centroids[0], [(0.9 + 2 * 0.8 + 0.7) / 2.4, (0.9 + 0.8 + 2 * 0.7) / 2.4], rtol=1e-6)
+    np.testing.assert_allclose(
+        found.centroids[0], [(0.9 + 2 * 0.8 + 0.7) / 2.4, (0.9 + 0.8 + 2 * 0.7) / 2.4], rtol=1e-6
+    )
     assert np.isnan(found.scr).all()
 
 
@@ -163,4 +165,6 @@ def test_detections_columns_round_trip() -> None:
 
 def test_detections_refuse_columns_of_other_lengths() -> None:
     with pytest.raises(ValueError, match=r"Detections.scores: expected shape \(1,\), found \(2,\)"):
-        Detections(boxes=[[0, 0, 1, 1]], centroids=[[0, 0]], centers=[[0, 0]], scores=[1, 1], areas=[1], scr=[1], labels=[0])
+        Detections(
+            boxes=[[0, 0, 1, 1]], centroids=[[0, 0]], centers=[[0, 0]], scores=[1, 1], areas=[1], scr=[1], labels=[0]
+        )

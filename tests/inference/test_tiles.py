@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,15 @@ from motes.inference.tiles import spans, stitch, windows
 
 @pytest.mark.parametrize(
     ("length", "tile", "overlap", "count"),
-    [(100, 128, 32, 1), (128, 128, 32, 1), (129, 128, 32, 2), (1000, 256, 64, 5), (257, 256, 128, 2), (30, 8, 3, 6), (31, 8, 0, 4)],
+    [
+        (100, 128, 32, 1),
+        (128, 128, 32, 1),
+        (129, 128, 32, 2),
+        (1000, 256, 64, 5),
+        (257, 256, 128, 2),
+        (30, 8, 3, 6),
+        (31, 8, 0, 4),
+    ],
 )
 def test_spans_cover_with_weights_that_add_up_to_one(length: int, tile: int, overlap: int, count: int) -> None:
     found = spans(length, tile, overlap)
@@ -23,7 +33,7 @@ def test_spans_cover_with_weights_that_add_up_to_one(length: int, tile: int, ove
     assert len(found) == count
     assert (found[0].start, found[-1].stop) == (0, length)
     assert {s.stop - s.start for s in found} == {min(tile, length)}
-    assert all(a.stop - b.start >= overlap for a, b in zip(found, found[1:], strict=False))
+    assert all(a.stop - b.start >= overlap for a, b in pairwise(found))
 
 
 def test_outer_quarter_of_an_overlap_counts_for_nothing() -> None:

@@ -5,9 +5,9 @@ the frame, z = (map - m) / s and
 
     p = z / (z + k)  for z > 0, else 0          logit = log(z / k)
 
-so p > 0.5 means exactly "map > m + k s", the rule of most published tables, and p > t means "map > m + k t / (1 - t) s".
-A logistic of z - k would have the same threshold but is 1.0 in float32 for every strong target, which makes them
-indistinguishable; this one keeps their order.
+so p > 0.5 means exactly "map > m + k s", the rule of most published tables, and p > t means
+"map > m + k t / (1 - t) s". A logistic of z - k would have the same threshold but is 1.0 in float32 for every strong
+target, which makes them indistinguishable; this one keeps their order.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the scene and the results.")] = Path("motes-demo"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for scene and results.")] = Path("motes-demo"),
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="A .onnx file, a shipped network, or a training-free method.")
     ] = None,
@@ -44,9 +44,7 @@ def demo(
     _report(path, scene.pixels, scene.targets, summary.results[0], detector.card.name, out)
 
 
-def _report(
-    path: Path, pixels: np.ndarray, truth: list[Target], found: Detections, network: str, out: Path
-) -> None:
+def _report(path: Path, pixels: np.ndarray, truth: list[Target], found: Detections, network: str, out: Path) -> None:
     from motes.inference.writers import plain_table
 
     height, width = pixels.shape[:2]
@@ -54,7 +52,9 @@ def _report(
         f"{path}: {width}x{height} px, counts {pixels.min()} to {pixels.max()} "
         f"({int(pixels.max()).bit_length()}-bit), {len(truth)} targets hidden in it\n"
     )
-    print(plain_table(_rows(truth, found), ("true x", "true y", "true SCR", "found x", "found y", "area", "score", "SCR")))
+    print(
+        plain_table(_rows(truth, found), ("true x", "true y", "true SCR", "found x", "found y", "area", "score", "SCR"))
+    )
     hits = len(_matches(truth, found))
     print(f"\n{network} found {hits} of {len(truth)} targets with {len(found) - hits} false alarms")
     print(f"look at {out / 'overlays' / 'scene.png'}; the table is {out / 'targets.csv'}")

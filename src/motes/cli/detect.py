@@ -79,7 +79,9 @@ def detect(
         raise typer.Exit(1)
 
 
-def _detector(model: str | None, backend: str, settings: Sequence[str], threads: int | None, **options: Any) -> Detector:
+def _detector(
+    model: str | None, backend: str, settings: Sequence[str], threads: int | None, **options: Any
+) -> Detector:
     from motes.errors import CardError, MotesError
     from motes.inference import Detector
     from motes.inference.backend import BACKENDS
@@ -100,10 +102,15 @@ def _torch(model: str | None, threads: int | None) -> Backend:
     if model is None:
         raise CheckpointError("--backend torch needs a weight file", "--model best.safetensors")
     try:
-        from motes.evaluation.torch_backend import TorchBackend
-    except ModuleNotFoundError:
+        from motes.checkpoints.backend import load_torch_backend
+
+        backend: Any = load_torch_backend(model, threads=threads)
+    except ModuleNotFoundError as e:
+        if (e.name or "").startswith("motes"):
+            raise
         raise MissingExtraError("the torch backend", "train") from None
-    loaded: Backend = TorchBackend(model, threads=threads)
+    backend.path = Path(model)  # so that other weights under the same card count as changed settings
+    loaded: Backend = backend
     return loaded
 
 
@@ -144,6 +151,8 @@ def _bar(count: int) -> Callable[[Sequence], Iterable]:
 def _report(summary: Summary, detector: Detector, out: Path) -> None:
     from motes.inference.writers import plain_table
 
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
     if len(summary.results) == 1:
         rows, header = target_rows(summary.results[0]), TARGET_HEADER
     else:

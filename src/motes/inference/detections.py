@@ -21,17 +21,17 @@ _COLUMNS = {
 }
 
 
-def _column(name: str) -> Any:
+def _empty(name: str) -> np.ndarray:
     dtype, width = _COLUMNS[name]
-    return field(default_factory=lambda: np.zeros((0, width) if width else 0, dtype))
+    return np.zeros((0, width) if width else 0, dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
     """The targets of one frame, best score first.
 
-    A pixel in column j and row i covers [j, j + 1) x [i, i + 1) in box coordinates and has its centre at (j, i) in point
-    coordinates, as array indices do: a target on columns 10, 11, 12 has x1 = 10, x2 = 13 and x = 11.
+    A pixel in column j and row i covers [j, j + 1) x [i, i + 1) in box coordinates and has its centre at (j, i) in
+    point coordinates, as array indices do: a target on columns 10, 11, 12 has x1 = 10, x2 = 13 and x = 11.
 
     Attributes:
         boxes: [N, 4] x1, y1, x2, y2 px, half-open: x2 and y2 are one past the last pixel.
@@ -49,13 +49,13 @@ class Detections:
         page: page of the file, from 0.
     """
 
-    boxes: np.ndarray = _column("boxes")
-    centroids: np.ndarray = _column("centroids")
-    centers: np.ndarray = _column("centers")
-    scores: np.ndarray = _column("scores")
-    areas: np.ndarray = _column("areas")
-    scr: np.ndarray = _column("scr")
-    labels: np.ndarray = _column("labels")
+    boxes: np.ndarray = field(default_factory=lambda: _empty("boxes"))
+    centroids: np.ndarray = field(default_factory=lambda: _empty("centroids"))
+    centers: np.ndarray = field(default_factory=lambda: _empty("centers"))
+    scores: np.ndarray = field(default_factory=lambda: _empty("scores"))
+    areas: np.ndarray = field(default_factory=lambda: _empty("areas"))
+    scr: np.ndarray = field(default_factory=lambda: _empty("scr"))
+    labels: np.ndarray = field(default_factory=lambda: _empty("labels"))
     classes: tuple[str, ...] = ("target",)
     path: Path | None = None
     name: str = ""
@@ -117,7 +117,7 @@ class Detections:
     def from_columns(cls, columns: dict[str, Any], **facts: Any) -> Detections:
         """The inverse of `columns`; ``facts`` are the other attributes."""
         known = {f.name for f in fields(cls)}
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, (dtype, _) in _COLUMNS.items():
             values = columns[name]
             arrays[name] = np.asarray([np.nan if v is None else v for v in values], dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -96,7 +96,9 @@ class Detector:
         pixels = image.pixels if isinstance(image, Image) else np.asarray(image)
         return self.find(self.probability(image), pixels, image if isinstance(image, Image) else None)
 
-    def find(self, probability: np.ndarray, pixels: np.ndarray, image: Image | None = None, name: str = "") -> Detections:
+    def find(
+        self, probability: np.ndarray, pixels: np.ndarray, image: Image | None = None, name: str = ""
+    ) -> Detections:
         """The targets in a map that `probability` made."""
         path = image.path if image else None
         return find_targets(
@@ -138,7 +140,8 @@ def detect(
     """Finds the targets of images; one result a frame, in the order of the source.
 
     Args:
-        source: a file, a folder, a glob pattern, an `Image`, an array [H, W] or [H, W, C] of counts, or several of these.
+        source: a file, a folder, a glob pattern, an `Image`, an array [H, W] or [H, W, C] of counts, or several of
+            these.
         model: as in `Detector`.
         backend: as in `Detector`.
         options: further arguments of `Detector`.
@@ -164,14 +167,14 @@ def detect(
 def pad_to(batch: np.ndarray, stride: int, min_size: int) -> np.ndarray:
     """[B, C, H, W] padded at the bottom and right to multiples of ``stride`` and at least ``min_size`` px.
 
-    By reflection, as training augments borders; by repeating the edge where the frame is too small to reflect. Done after
-    normalisation: what is padded is the network's input, not counts.
+    By reflection, or by repeating the edge where the frame is too small to reflect. Done after normalisation: what is
+    padded is the network's input, not counts.
     """
     height, width = batch.shape[2:]
     more = [max(-(-side // stride) * stride, -(-min_size // stride) * stride) - side for side in (height, width)]
     if not any(more):
         return batch
-    mode = "reflect" if more[0] < height and more[1] < width else "edge"
+    mode: Literal["reflect", "edge"] = "reflect" if more[0] < height and more[1] < width else "edge"
     return np.pad(batch, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode=mode)
 
 

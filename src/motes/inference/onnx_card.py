@@ -1,7 +1,7 @@
 """The card inside an ``.onnx`` file, read without ONNX Runtime and without the ``onnx`` package.
 
-An ONNX file is one protobuf message (ModelProto); its field 14, ``metadata_props``, holds key/value pairs. Walking the top
-level skips the graph in one step, so this takes microseconds whatever the size of the network.
+An ONNX file is one protobuf message (ModelProto); its field 14, ``metadata_props``, holds key/value pairs. Walking the
+top level skips the graph in one step, so this takes microseconds whatever the size of the network.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ def draw_overlay(
 ) -> np.ndarray:
     """[H, W] or [H, W, C] counts and their targets -> RGB uint8 picture.
 
-    8-bit frames are shown as they are, deeper ones stretched between their 0.5th and 99.5th percentile. Corners mark the
-    targets without covering them. Beside the frame the best ones are enlarged, each with its own stretch: a target of three
-    pixels, invisible in the frame, is seen there, with the outline of ``mask`` around it.
+    8-bit frames are shown as they are, deeper ones stretched between their 0.5th and 99.5th percentile. Corners mark
+    the targets without covering them. Beside the frame the best ones are enlarged, each with its own stretch: a target
+    of three pixels, invisible in the frame, is seen there, with the outline of ``mask`` around it.
 
     Args:
         pixels: counts of the frame, any dtype.
@@ -83,8 +83,6 @@ def _factor(height: int, width: int) -> float:
 
 def _mark(canvas: np.ndarray, found: Detections, factor: float) -> None:
     """Corners around every target, its number and score above; in a crowd only of the best ones."""
-    import cv2
-
     margin = max(5, round(1.5 * factor))
     line = 2 if max(canvas.shape[:2]) > 1000 else 1
     boxes = [(found.boxes[i] * factor).round().astype(int).tolist() for i in range(len(found))]
@@ -108,7 +106,7 @@ def _corners(canvas: np.ndarray, box: tuple[int, int, int, int], line: int) -> N
 
 
 def _label(canvas: np.ndarray, text: str, box: tuple[int, int, int, int], taken: list) -> None:
-    """On a dark plate above the box or below it, inside the frame; left out where it would cover a target or another label."""
+    """On a dark plate above or below the box; left out where it would cover a target or another label."""
     import cv2
 
     (width, height), _ = cv2.getTextSize(text, _FONT, _SIZE, 1)

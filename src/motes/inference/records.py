@@ -106,7 +106,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     except OSError:
         size, mtime = 0, 0
     # A path need not be Unicode on Linux; a JSON file is.
-    name = os.path.abspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    name = os.path.abspath(path).encode("utf-8", "backslashreplace").decode("utf-8")  # noqa: PTH100
     return {"path": name, "size": size, "mtime_ns": mtime}
 
 

@@ -129,7 +129,8 @@ class FolderRun:
     def _announce(self, frames: Sequence[Frame], before: Sequence[list[Record] | None]) -> None:
         done = sum(records is not None for records in before)
         if done:
-            self.say(f"{done} of {len(frames)} images are finished already; --overwrite does them again")
+            what = f"{done} of {len(frames)} images are" if len(frames) > 1 else f"{frames[0].image} is"
+            self.say(f"{what} finished already; --overwrite does it again")
         for frame, records in zip(frames, before, strict=True):
             old = [] if records is not None or self.overwrite else finished(self._records, frame)
             if old and old[0].settings != self.settings:

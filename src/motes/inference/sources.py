@@ -79,7 +79,7 @@ def frames_of(
         for path in _expand(source, recursive, listed):
             if outside is None or outside not in path.resolve().parents:
                 # Not the resolved path: in a store of linked files two names of equal content lead to one file.
-                paths.setdefault(os.path.abspath(path), path)
+                paths.setdefault(os.path.abspath(path), path)  # noqa: PTH100
     if not paths:
         raise DataError("no images to look at", "name files, folders or patterns")
     return _named(list(paths.values()))
@@ -99,10 +99,12 @@ def _expand(source: str | Path, recursive: bool, listed: Iterable[str] | None) -
     if path.exists():
         return [path]
     if glob.has_magic(text):
-        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207
         images = [p for p in found if is_image_path(p) and not p.is_dir()]
         if not images:
-            raise DataError(f"{text}: the pattern matches no image", f"{len(found)} other files match" if found else None)
+            raise DataError(
+                f"{text}: the pattern matches no image", f"{len(found)} other files match" if found else None
+            )
         return images
     raise DataError(f"{text}: no such file or folder", _hint(path))
 
@@ -145,7 +147,7 @@ def _named(paths: Sequence[Path]) -> list[Frame]:
 
 def _told_apart(paths: Sequence[Path], tails: Sequence[str], join: str) -> list[str]:
     """``tails`` with as many folder names in front as make them differ, and a number where not even those do."""
-    folders = [Path(os.path.abspath(p)).parent.parts[1:] for p in paths]
+    folders = [Path(os.path.abspath(p)).parent.parts[1:] for p in paths]  # noqa: PTH100
     names, depth = list(tails), [0] * len(paths)
     while deeper := [i for i in _repeated(names) if depth[i] < len(folders[i])]:
         for i in deeper:

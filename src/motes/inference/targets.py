@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def find_targets(
     import cv2
 
     mask = (probability > threshold).astype(np.uint8)
-    facts = {"classes": classes, "path": path, "name": name, "page": page, "size": probability.shape}
+    size = (probability.shape[0], probability.shape[1])
+    facts: dict[str, Any] = {"classes": classes, "path": path, "name": name, "page": page, "size": size}
     count, components, stats, centers = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
     count -= 1  # label 0 is the background
     if count == 0:
@@ -53,7 +55,7 @@ def find_targets(
         weight, scr = inside.astype(np.float64), np.full(count, np.nan)
     else:
         grey = pixels if pixels.ndim == 2 else (pixels[:, :, 0] if pixels.shape[2] == 1 else None)
-        counts = (grey.reshape(-1)[at] if grey is not None else pixels.reshape(-1, pixels.shape[2])[at].mean(1))
+        counts = grey.reshape(-1)[at] if grey is not None else pixels.reshape(-1, pixels.shape[2])[at].mean(1)
         counts = counts.astype(np.float64)
         mean, std = _surroundings(mask, pixels, boxes)
         signal = np.bincount(member, counts, count) / areas - mean

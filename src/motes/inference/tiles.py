@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,9 +23,9 @@ class Span:
 def spans(length: int, tile: int, overlap: int) -> list[Span]:
     """Cuts an axis of ``length`` px into equal, evenly spread tiles that overlap by at least ``overlap`` px.
 
-    The weights of all tiles add up to 1 at every pixel. In the middle half of an overlap they pass linearly from one tile
-    to the next; in its outer quarters one tile counts alone, so the ``overlap // 4`` px along a tile's inner border, where
-    a convolution sees its padding, count for nothing.
+    The weights of all tiles add up to 1 at every pixel. In the middle half of an overlap they pass linearly from one
+    tile to the next; in its outer quarters one tile counts alone, so the ``overlap // 4`` px along a tile's inner
+    border, where a convolution sees its padding, count for nothing.
 
     Raises:
         MotesError: ``overlap`` is negative or more than half a tile.
@@ -37,7 +38,10 @@ def spans(length: int, tile: int, overlap: int) -> list[Span]:
     starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
     # passed[i](x): how much of the weight at x has passed to tile i or a later one. Differences add up to 1.
     x = np.arange(length, dtype=np.float64)
-    passed = [np.ones(length), *(_step(x, start, before + tile) for before, start in zip(starts, starts[1:], strict=False))]
+    passed = [
+        np.ones(length),
+        *(_step(x, start, before + tile) for before, start in pairwise(starts)),
+    ]
     passed.append(np.zeros(length))
     return [
         Span(start, start + tile, (passed[i] - passed[i + 1])[start : start + tile].astype(np.float32))

@@ -58,10 +58,11 @@ def write_json(folder: Path, results: Sequence[Detections]) -> Path:
 def write_coco(folder: Path, results: Sequence[Detections]) -> Path:
     """``coco.json``: a COCO data set with images, categories (from 1) and annotations.
 
-    ``bbox`` is [x, y, width, height], ``score`` the probability, ``area`` the number of pixels (of the mask, not the box).
+    ``bbox`` is [x, y, width, height], ``score`` the probability, ``area`` the pixels of the mask, not of the box.
     """
     classes = _classes(results)
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for number, found in enumerate(results, start=1):
         height, width = found.size
         images.append({"id": number, "file_name": found.name, "height": height, "width": width})
@@ -87,8 +88,8 @@ def write_coco(folder: Path, results: Sequence[Detections]) -> Path:
 def write_yolo(folder: Path, results: Sequence[Detections], stems: Sequence[str] | None = None) -> Path:
     """``yolo/labels/<stem>.txt``: ``class x_centre y_centre width height score``, as fractions of the frame.
 
-    Images without targets get an empty file, which is how YOLO says "looked, nothing there". ``yolo/classes.txt`` names the
-    classes from 0. Seven digits: a box of two pixels in a frame of 20,000 survives.
+    Images without targets get an empty file, which is how YOLO says "looked, nothing there". ``yolo/classes.txt`` names
+    the classes from 0. Seven digits: a box of two pixels in a frame of 20,000 survives.
     """
     classes = _classes(results)
     for stem, found in zip(_stems(results, stems), results, strict=True):
