@@ -11,16 +11,17 @@ _HALF_CELL = int(np.float32(0.5).view(np.int32)) >> _SHIFT
 
 
 def _level_table() -> tuple[np.ndarray, np.ndarray]:
-    """Thresholds 1/64 apart in log-odds, from 0 to 1 - 6e-8, and the level of every probability cut to 16 bits.
+    """Thresholds, and the level of every probability cut to 16 bits.
 
+    Thresholds are 0 and steps of 1/64 in log-odds (1/16 below 2e-9), up to the last float32 below 1.
     Up to 0.5 the thresholds are float32 whose low bits are zero, above it one minus such a number. So "how many
     thresholds lie strictly below p" is a look-up on the high bits of p, or of 1 - p (exact above 0.5), and no pixel
     needs a logarithm or a search. 0.5 is a threshold, and all k/255 fall into levels of their own.
     """
-    odds = np.arange(-42 * 64, 1) / 64
+    odds = np.r_[np.arange(-87 * 16, -20 * 16) / 16, np.arange(-20 * 64, 1) / 64]
     low = (1 / (1 + np.exp(-odds))).astype(np.float32)
     low = np.unique(((low.view(np.int32) >> _SHIFT) << _SHIFT).view(np.float32))
-    upper = low[(low < 0.5) & (low > 2**-24)]  # the distances to 1 of the thresholds above 0.5
+    upper = low[(low < 0.5) & (low > 2**-24.2)]  # the distances to 1 of the thresholds above 0.5
     low = np.r_[np.float32(0), low]
     cells = (np.arange(_HALF_CELL + 1, dtype=np.int32) << _SHIFT).view(np.float32)
     below = np.searchsorted(low, cells, side="right")  # p in (cell, next cell]

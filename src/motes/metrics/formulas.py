@@ -50,7 +50,8 @@ class Formulas:
         self.rule, self.intervals = rule, resamples > 0
         images = len(state["counts"])
         # Sorted by content, not by name: intervals must not depend on the order in which shards were merged.
-        mark = state["coarse"].reshape(images, -1) @ np.arange(1, 1 + state["coarse"][:1].size, dtype=np.int64) ** 2
+        bins = np.prod(state["coarse"].shape[1:], dtype=int)
+        mark = state["coarse"].reshape(images, bins) @ np.arange(1, 1 + bins, dtype=np.int64) ** 2
         order = np.lexsort([*state["counts"].T, *state["sums"].T, mark]) if images else np.zeros(0, int)
         counts, sums = state["counts"][order], state["sums"][order]
         self.columns = dict(zip(COUNTS, counts.T, strict=True)) | dict(zip(SUMS, sums.T, strict=True))
@@ -139,7 +140,7 @@ class Formulas:
             ap = ap if target else math.nan
 
         shape = (-1, *self.coarse.shape[1:])
-        flat = self.coarse.reshape(len(self.coarse), -1)
+        flat = self.coarse.reshape(len(self.coarse), shape[1] * shape[2])
         ends = self.bootstrap(flat, lambda sums: np.stack(curves.areas(sums.reshape(shape), e, closed)))
         found = {}
         for k, (key, value, under) in enumerate((("auc", auc, background * target), ("ap", ap, target))):

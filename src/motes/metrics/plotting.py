@@ -40,7 +40,7 @@ STYLE = {
     "lines.linewidth": 1.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "motes",  # equal input, equal file
-    "savefig.dpi": 200,
+    "savefig.dpi": 300,
 }
 PLOT_SWEEP = tuple(sorted({*SWEEP, *(float(1 / (1 + np.exp(-x))) for x in np.arange(-9, 9.5, 0.5))}))
 """Thresholds of the target curves, in equal steps of log-odds as well."""
@@ -165,7 +165,8 @@ def _surface(axes: Any, plane: np.ndarray) -> None:
         rcount=_CELLS,
         ccount=_CELLS,
         linewidth=0,
-        antialiased=False,
+        antialiased=False,  # seams between the cells otherwise
+        rasterized=True,  # thousands of polygons in an SVG
     )
     axes.set(xlim=(0, width), ylim=(height, 0), zlim=(0, 1), zticks=[0, 0.5, 1])
     axes.set_box_aspect((1, height / width, 0.62), zoom=1.2)
@@ -197,7 +198,7 @@ def _stretched(plane: np.ndarray) -> np.ndarray:
     low, high = float(plane.min()), float(plane.max())
     if low >= 0 and high <= 1:
         return plane
-    return (plane - low) / (high - low)
+    return (plane - low) / max(high - low, 1e-12)
 
 
 def _circle(axes: Axes, truth: np.ndarray) -> None:

@@ -41,7 +41,7 @@ class Protocol:
         fa_needs_targets: Fa has no value over images without any target (the authors' code raises).
         epsilon: added to the denominators of precision and recall.
         f1_epsilon: added to the denominator of F1.
-        roc_thresholds: thresholds of the pixel ROC; None = some 3,700 levels, uniform in log-odds, ends closed.
+        roc_thresholds: thresholds of the pixel ROC; None = some 3,300 levels, uniform in log-odds, ends closed.
         roc_epsilon: added to the denominators of the ROC's rates and of the precision along the curve.
         source: whose rules these are.
     """
