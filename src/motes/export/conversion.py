@@ -46,7 +46,7 @@ def convert(
     merged = change_form(net, form)
     new_card = card.replace(variant=merged.card.variant, form=form, options=merged.card.options)
     tiles = synthetic_tiles(card, ((64, 64), (131, 167))) if tiles is None else tiles
-    before, after = TorchBackend(net, card), TorchBackend(merged, new_card)
+    before, after = TorchBackend(net, card, as_is=True), TorchBackend(merged, new_card, as_is=True)
     report = compare(before, after, tiles, bounds or Bounds(), card.threshold)
     if not report.passed:
         raise MotesError(f"{output}: not written, form '{form}' disagrees with '{card.form}': {report.worst()}")

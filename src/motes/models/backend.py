@@ -24,9 +24,7 @@ class TorchBackend:
             convolutions, on the CPU with channels last: the same maths (logits differ by rounding), in half the time.
     """
 
-    def __init__(
-        self, net: nn.Module, card: Card, device: torch.device | str = "cpu", *, as_is: bool = False
-    ) -> None:
+    def __init__(self, net: nn.Module, card: Card, device: torch.device | str = "cpu", *, as_is: bool = False) -> None:
         self.card, self.device = card, torch.device(device)
         net = net.eval().to(self.device)
         self._format = torch.contiguous_format
