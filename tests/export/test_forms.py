@@ -15,7 +15,8 @@ from fill import fill_input, fill_state
 from motes.checkpoints import load_published
 from motes.errors import MotesError
 from motes.export import change_form, reparameterize
-from motes.export.forms import MatrixPooling, deployable, fold_norms
+from motes.export.forms import deployable, fold_norms
+from motes.export.pooling import MatrixPooling, replace_pooling
 
 REFERENCE = Path(__file__).resolve().parents[1] / "reference" / "repisdnet"
 
@@ -88,14 +89,29 @@ def test_matrix_pooling_is_adaptive_pooling(bins, size: tuple[int, int]) -> None
     assert torch.allclose(MatrixPooling(bins)(x), nn.AdaptiveAvgPool2d(bins)(x), atol=1e-6)
 
 
+def test_only_what_onnx_lacks_is_replaced() -> None:
+    chain = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.AdaptiveAvgPool2d((2, 3))), nn.AdaptiveAvgPool2d(6))
+    replace_pooling(chain)
+    assert isinstance(chain[0], nn.AdaptiveAvgPool2d)
+    assert isinstance(chain[1][0], MatrixPooling)
+    assert chain[1][0].bins == (2, 3)
+    assert isinstance(chain[2], MatrixPooling)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 4), (7, 23), (33, 64)])
+def test_pyramid_as_matrix_products(net: nn.Module, size: tuple[int, int]) -> None:
+    x = torch.from_numpy(fill_input((2, 3, *size)))
+    with torch.inference_mode():
+        expected = reparameterize(net)(x)
+        made = deployable(net)
+        assert isinstance(made.ppm, nn.Identity)
+        assert torch.allclose(made(x), expected, atol=1e-5 * max(1.0, expected.abs().max()))
+
+
 def test_deployable_is_a_copy(net: nn.Module) -> None:
     before = {k: v.clone() for k, v in net.state_dict().items()}
     made = deployable(net)
-    assert not any(isinstance(m, (nn.BatchNorm2d, nn.AdaptiveAvgPool2d)) and m for m in made.modules() if not one(m))
+    assert not any(isinstance(m, nn.BatchNorm2d | nn.AdaptiveAvgPool2d) for m in made.modules())
+    assert not any(p.requires_grad for p in made.parameters())
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert all(isinstance(f[0], nn.AdaptiveAvgPool2d) for f in net.ppm.features)
-
-
-def one(module: nn.Module) -> bool:
-    """Pooling to one bin, for which ONNX has an operator."""
-    return getattr(module, "output_size", None) == 1
