@@ -1,8 +1,8 @@
 """Losses by name: ``create_loss("soft_iou", per_image=True)``.
 
 Every loss is a module called with the network's outputs (one tensor [B, K, H, W] or a tuple of them, the
-deep-supervision outputs of the training form) and a target of the same shape with values in [0, 1]; it returns a scalar.
-All compute in float32, whatever the outputs' dtype.
+deep-supervision outputs of the training form) and a target of the same shape with values in [0, 1]; it returns a
+scalar. All compute in float32, whatever the outputs' dtype.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class RepISDNet(nn.Module):
 
     Args:
         in_channels: bands of the input; grey frames are repeated to 3 for published weights.
-        num_classes: foreground classes K; the head has K + 1 channels, of which channel 0 is never used (published: K = 1).
+        num_classes: foreground classes K (published: 1); the head has K + 1 channels, the first of which is unused.
         form: ``train``, ``converted`` or ``deploy``.
 
     ``forward`` takes [B, C, H, W] with H, W >= 4 and returns logits [B, K, H, W], in training a tuple of them alone.
@@ -263,8 +263,8 @@ class CentralDifference(nn.Module):
 def central_difference(weight: Tensor) -> Tensor:
     """The plain kernel equal to a central-difference convolution with ``weight`` [out, in, 3, 3].
 
-    Subtracting a 1x1 convolution with the kernel's sum changes only the centre tap, zero-padded borders included, so one
-    convolution does the work of two.
+    Subtracting a 1x1 convolution with the kernel's sum changes only the centre tap, zero-padded borders included, so
+    one convolution does the work of two.
     """
     return weight - F.pad(weight.sum((2, 3), keepdim=True), (1, 1, 1, 1))
 

@@ -17,8 +17,8 @@ from motes.training.recipe import OptimizerPart, SchedulePart
 def learning_rate(part: SchedulePart, base: float, epoch: float, epochs: int) -> float:
     """The rate at ``epoch`` (0-based, fractional where ``unit`` is ``step``) of ``epochs``.
 
-    With w warm-up epochs the rate rises linearly to ``base``. Then poly: base (1 - t)^power; cosine: to ``min_lr`` along
-    half a period; step: times ``gamma`` at every milestone. t runs from 0 at the warm-up's end to 1 at the end of the
+    With w warm-up epochs the rate rises linearly to ``base``. Then poly: base (1 - t)^power; cosine: to ``min_lr``
+    along half a period; step: times ``gamma`` at every milestone. t runs from 0 at the warm-up's end to 1 at the end of the
     training (``horizon: rest``), or is (epoch - w) / epochs (``total``, the SeRankDet toolbox, never quite 1).
     """
     w = part.warmup_epochs
