@@ -199,7 +199,10 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     (tmp_path / "best.pth").write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"no such file \(did you mean 'best.pth'"):
         read_state(tmp_path / "bst.pth")
-    with pytest.raises(CheckpointError, match="is a folder"):
+    with pytest.raises(CheckpointError, match=r"is a folder, expected a weight file$"):
+        read_state(tmp_path)
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(CheckpointError, match=r"is a folder.*its weights are .*best\.safetensors"):
         read_state(tmp_path)
     with pytest.raises(CheckpointError, match="no such file"):
         read_state(tmp_path / "nowhere" / "a.pth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -184,5 +185,30 @@ def test_bad_arguments(motes, weights: Path, args: list[str], expected: str) -> 
     code, out, err = motes(*given)
     assert (code, out) == (2, "")
     assert expected in err
+    assert len(err.splitlines()) == 1
+    assert [p.name for p in weights.parent.iterdir()] == ["weights.pkl"]
+
+
+@pytest.mark.parametrize("command", ["convert", "export"])
+def test_full_disk(motes, weights: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    def full(self: Path, data: bytes) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    output = weights.with_name("out.onnx" if command == "export" else "out.safetensors")
+    code, _, err = motes(command, weights, "-o", output)
+    assert code == 2
+    assert err == f"motes: error: {output}: No space left on device\n"
+    assert [p.name for p in weights.parent.iterdir()] == ["weights.pkl"]
+
+
+def test_interrupt_leaves_nothing(motes, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("motes.export.onnx_file.compare", interrupted)
+    code, _, err = motes("export", weights, "-o", weights.with_name("out.onnx"))
+    assert code == 130
     assert len(err.splitlines()) == 1
     assert [p.name for p in weights.parent.iterdir()] == ["weights.pkl"]

@@ -66,6 +66,14 @@ def test_file_is_small_and_holds_its_card(net: nn.Module, exported: Path) -> Non
     assert str(Path.cwd()).encode() not in exported.read_bytes()
 
 
+def test_network_is_not_changed(tmp_path: Path) -> None:
+    net = motes.create_model("repisdnet").train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    export_onnx(net, net.card, tmp_path / "a.onnx", synthetic_tiles(net.card, SMALL[:1]))
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
 def test_same_bytes_every_time(net: nn.Module, exported: Path, tmp_path: Path) -> None:
     export_onnx(net, net.card, tmp_path / "again.onnx", synthetic_tiles(net.card, SMALL[:1]))
     assert (tmp_path / "again.onnx").read_bytes() == exported.read_bytes()

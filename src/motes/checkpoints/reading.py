@@ -114,7 +114,9 @@ def recognise(path: Path) -> str:
 def check_file(path: Path) -> int:
     """Size in bytes of a file that exists and is not empty; anything else is a CheckpointError."""
     if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, expected a weight file")
+        inside = next((n for n in ("best.safetensors", "last.ckpt") if (path / n).is_file()), None)
+        hint = f"a run? its weights are {path / inside}" if inside else None
+        raise CheckpointError(f"{path}: is a folder, expected a weight file", hint)
     if not path.is_file():
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         close = nearest(path.name, names)

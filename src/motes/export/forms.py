@@ -53,8 +53,8 @@ def with_form(merged: nn.Module, source: nn.Module, form: str) -> nn.Module:
 
 
 def deployable(net: nn.Module) -> nn.Module:
-    """A copy for export: merged, batch norms folded into the convolutions before them, every operator expressible."""
-    merged = copy.deepcopy(reparameterize(net)).eval()
+    """A copy on the CPU: merged, batch norms folded into the convolutions before them, every operator expressible."""
+    merged = copy.deepcopy(reparameterize(net)).eval().cpu()
     fold_norms(merged)
     merge_pyramid(merged)
     replace_pooling(merged)

@@ -57,7 +57,7 @@ def export_onnx(
     tiles = synthetic_tiles(card) if tiles is None else tiles
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
-        reference, exact = TorchBackend(net, card, as_is=True), Float64(net)
+        reference, exact = TorchBackend(copy.deepcopy(net), card, as_is=True), Float64(net)
         report = compare(reference, OnnxBackend(temporary), tiles, bounds or Bounds(), card.threshold, exact)
         if not report.passed:
             raise MotesError(f"{path}: not written, ONNX Runtime disagrees with the network: {report.worst()}")
@@ -76,7 +76,7 @@ class Float64:
     """A copy of a network, merged, that computes in float64."""
 
     def __init__(self, net: nn.Module) -> None:
-        self.net = copy.deepcopy(reparameterize(net)).eval().double()
+        self.net = copy.deepcopy(reparameterize(net)).eval().cpu().double()
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
