@@ -134,17 +134,17 @@ def _is_data_set(folder: Path) -> bool:
 
 def _listed(masks: dict[str, Path], names: Path) -> dict[str, Path]:
     from motes.errors import DataError
-    from motes.metrics.folders import plain_name
+    from motes.metrics.folders import shorter_names
     from motes.naming import nearest
 
     try:
         lines = names.read_text(encoding="utf-8-sig").split()
     except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as e:
         raise DataError(f"{names}: expected a text file with one image name a line, found {_what(e)}") from None
-    known = {plain_name(stem): stem for stem in masks} | {stem: stem for stem in masks}
+    known = {name: stem for stem in masks for name in reversed(shorter_names(stem))} | {stem: stem for stem in masks}
     listed = {}
     for line in dict.fromkeys(lines):
-        stem = known.get(line) or known.get(Path(line).stem) or known.get(plain_name(Path(line).stem))
+        stem = known.get(line) or next((known[n] for n in shorter_names(Path(line).stem) if n in known), None)
         if stem is None:
             close = nearest(line, known)
             raise DataError(

@@ -34,11 +34,12 @@ class Pairs:
     extra: list[Path]
 
 
-def plain_name(stem: str) -> str:
-    """The stem without what evaluation scripts put behind it: ``Misc_1_pixels0`` and ``Misc_1_Pred`` are ``Misc_1``."""
-    while (shorter := _ENDING.sub("", stem)) != stem:
-        stem = shorter
-    return stem
+def shorter_names(stem: str) -> list[str]:
+    """The stem, then the stem without what scripts put behind it: ``Misc_1_pixels0``, ``Misc_1``."""
+    names = [stem]
+    while (shorter := _ENDING.sub("", names[-1])) != names[-1]:
+        names.append(shorter)
+    return names
 
 
 def image_files(folder: Path, what: str) -> dict[str, Path]:
@@ -71,27 +72,36 @@ def image_files(folder: Path, what: str) -> dict[str, Path]:
 
 
 def pair(maps: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs:
-    """Pair maps with masks: first equal stems, then equal plain names.
+    """Pair maps with masks by stem, taking off as few endings as it takes; every map goes with one mask at most.
 
     Raises:
-        DataError: one mask fits several maps, or nothing fits at all.
+        DataError: two maps fit a mask equally well, or nothing fits at all.
     """
-    by_plain: dict[str, list[str]] = {}
-    for stem in maps.keys() - masks.keys():
-        by_plain.setdefault(plain_name(stem), []).append(stem)
-    pairs, missing, used = [], [], set()
-    for name, mask in masks.items():
-        candidates = [name] if name in maps else sorted(by_plain.get(plain_name(name), []))
-        if len(candidates) > 1:
+    by_name: dict[str, list[tuple[int, str]]] = {}
+    for stem in sorted(maps):
+        for cost, name in enumerate(shorter_names(stem)):
+            by_name.setdefault(name, []).append((cost, stem))
+    fits = sorted(
+        (cost + more, mask, stem)
+        for mask in masks
+        for cost, name in enumerate(shorter_names(mask))
+        for more, stem in by_name.get(name, [])
+    )
+    chosen: dict[str, tuple[int, str]] = {}
+    used: set[str] = set()
+    for cost, mask, stem in fits:
+        if stem in used:
+            continue
+        if mask not in chosen:
+            chosen[mask] = (cost, stem)
+            used.add(stem)
+        elif chosen[mask][0] == cost and chosen[mask][1] != stem:
             raise DataError(
-                f"mask '{mask.name}' fits {len(candidates)} maps: {', '.join(maps[c].name for c in candidates[:3])}",
+                f"mask '{masks[mask].name}' fits two maps: {maps[chosen[mask][1]].name} and {maps[stem].name}",
                 "keep one map an image in the folder",
             )
-        if candidates:
-            pairs.append((name, maps[candidates[0]], mask))
-            used.add(candidates[0])
-        else:
-            missing.append(name)
+    pairs = [(name, maps[chosen[name][1]], mask) for name, mask in masks.items() if name in chosen]
+    missing = [name for name in masks if name not in chosen]
     if not pairs and masks and maps:
         one, other = next(iter(maps.values())), next(iter(masks.values()))
         raise DataError(

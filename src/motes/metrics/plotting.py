@@ -44,6 +44,7 @@ STYLE = {
 }
 PLOT_SWEEP = tuple(sorted({*SWEEP, *(float(1 / (1 + np.exp(-x))) for x in np.arange(-9, 9.5, 0.5))}))
 """Thresholds of the target curves, in equal steps of log-odds as well."""
+_RING: dict[str, Any] = {"markersize": 4.5, "markerfacecolor": "white", "markeredgewidth": 1.2}
 _CELLS = 96  # of a surface along its longer side
 
 
@@ -64,22 +65,26 @@ def plot_roc(scores: Mapping[str, SegmentationScore], path: Path) -> None:
         pixel_axes.set(title="pixel ROC", xlabel="false positive rate of pixels", ylabel="true positive rate of pixels")
         area_axes.set(title="target ROC, false-alarm area", xlabel="Fa (10$^{-6}$)", ylabel="Pd")
         blob_axes.set(title="target ROC, false alarms", xlabel="false alarms per megapixel", ylabel="Pd")
+        # One background pixel over all of them is the least rate above none; none is drawn at the left edge.
+        least = min(1 / max(score.facts()["pixels"], 10) for score in scores.values())
         for look, (name, score) in zip(_looks(), scores.items(), strict=False):
             pixel, target = score.pixel_curve(), score.target_curve()
+            fpr = np.maximum(pixel.fpr, least)
             auc = "" if pixel.auc is None else f"  (AUC {pixel.auc:.4f})"
-            shown = pixel.fpr > 0
-            pixel_axes.plot(pixel.fpr[shown], pixel.tpr[shown], label=f"{name}{auc}", **look)
-            _mark(pixel_axes, look, pixel.fpr, pixel.tpr, pixel.thresholds, score.protocol.threshold)
+            pixel_axes.plot(fpr, pixel.tpr, label=f"{name}{auc}", **look)
+            _mark(pixel_axes, look, fpr, pixel.tpr, pixel.thresholds, score.protocol.threshold)
             for axes, x in ((area_axes, target.fa * 1e6), (blob_axes, target.blobs_per_megapixel)):
                 _target_line(axes, look, x, target, score.protocol.target_threshold)
         pixel_axes.set_xscale("log")
-        pixel_axes.set_xlim(right=1)
+        pixel_axes.set_xlim(least, 1)
         for axes in (area_axes, blob_axes):
             axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)  # so that "no false alarm" has a place
             axes.set_xlim(left=0)
         for axes in (pixel_axes, area_axes, blob_axes):
             axes.set_ylim(0, 1.03)
-        figure.legend(*pixel_axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(scores), 4))
+        pixel_axes.plot([], [], "o", color="#555555", label="the protocol's threshold", **_RING)
+        names = pixel_axes.get_legend_handles_labels()
+        figure.legend(*names, loc="outside lower center", ncols=min(len(scores) + 1, 4))
 
 
 def plot_pr(scores: Mapping[str, SegmentationScore], path: Path) -> None:
@@ -231,17 +236,9 @@ def _target_line(axes: Axes, look: dict[str, Any], x: np.ndarray, curve: TargetC
 def _mark(axes: Axes, look: dict[str, Any], x: np.ndarray, y: np.ndarray, thresholds: np.ndarray, at: float) -> None:
     """A circle at the threshold the protocol uses."""
     k = int(np.abs(thresholds - at).argmin())
-    axes.plot(
-        x[k],
-        y[k],
-        "o",
-        color=look["color"],
-        markersize=4.5,
-        markerfacecolor="white",
-        markeredgewidth=1.2,
-        zorder=5,
-        clip_on=False,
-    )
+    if not (np.isfinite(x[k]) and np.isfinite(y[k])):
+        return
+    axes.plot(x[k], y[k], "o", color=look["color"], zorder=5, clip_on=False, **_RING)
 
 
 def _looks() -> Iterator[dict[str, Any]]:
