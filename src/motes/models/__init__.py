@@ -47,7 +47,8 @@ def create_model(
         net: nn.Module = make(in_channels=channels, num_classes=classes, **options)
     except TypeError as e:
         raise CardError(f"{name}: {e}") from None
-    net.card = with_shape(card.replace(variant=variant, options=options), channels, classes)
+    card = card.replace(variant=variant, form=getattr(net, "form", card.form), options=options)
+    net.card = with_shape(card, channels, classes)
     return net
 
 
