@@ -31,14 +31,14 @@ def max_median(image: np.ndarray, size: int = 5, positive: bool = True) -> np.nd
     steps = ((1, 0), (0, 1), (1, 1), (1, -1))
     for top in range(0, h, _STRIP):
         rows = min(_STRIP, h - top)
-        background: np.ndarray | None = None
+        background = np.full((rows, w), -np.inf, np.float32)
         for dy, dx in steps:
             line = [
                 padded[top + r + k * dy : top + r + k * dy + rows, r + k * dx : r + k * dx + w]
                 for k in range(-r, r + 1)
             ]
             median = _median(line)
-            background = median if background is None else np.maximum(background, median, out=background)
+            np.maximum(background, median, out=background)
         np.subtract(frame[top : top + rows], background, out=out[top : top + rows])
     return np.maximum(out, 0, out=out) if positive else out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,9 @@ def _report(path: Path, pixels: np.ndarray, truth: list[Target], found: Detectio
         f"({int(pixels.max()).bit_length()}-bit), {len(truth)} targets hidden in it\n"
     )
     print(
-        plain_table(_rows(truth, found), ("true x", "true y", "true SCR", "found x", "found y", "area", "score", "SCR"))
+        plain_table(
+            _rows(truth, found), ("true x", "true y", "SNR", "found x", "found y", "off by", "area", "score", "SCR")
+        )
     )
     hits = len(_matches(truth, found))
     print(f"\n{network} found {hits} of {len(truth)} targets with {len(found) - hits} false alarms")
@@ -64,18 +67,19 @@ def _rows(truth: list[Target], found: Detections) -> list[tuple[str, ...]]:
     """True targets beside what was found of them, then what is no target."""
     matches = _matches(truth, found)
     rows = found.to_rows()
-    empty = ("-",) * 5
 
-    def of(i: int) -> tuple[str, ...]:
+    def of(i: int, true: Target | None) -> tuple[str, ...]:
         row = rows[i]
+        off = "-" if true is None else f"{math.hypot(row['x'] - true.x, row['y'] - true.y):.2f} px"
         scr = "-" if row["scr"] is None else f"{row['scr']:.1f}"
-        return (f"{row['x']:.2f}", f"{row['y']:.2f}", str(row["area"]), f"{row['score']:.3f}", scr)
+        return (f"{row['x']:.2f}", f"{row['y']:.2f}", off, str(row["area"]), f"{row['score']:.3f}", scr)
 
+    missed = ("-",) * 6
     table = [
-        (f"{t.x:.2f}", f"{t.y:.2f}", f"{t.scr:.1f}", *(of(matches[i]) if i in matches else empty))
+        (f"{t.x:.2f}", f"{t.y:.2f}", f"{t.snr:.1f}", *(of(matches[i], t) if i in matches else missed))
         for i, t in enumerate(truth)
     ]
-    return table + [("-", "-", "-", *of(i)) for i in range(len(found)) if i not in matches.values()]
+    return table + [("-", "-", "-", *of(i, None)) for i in range(len(found)) if i not in matches.values()]
 
 
 def _matches(truth: list[Target], found: Detections) -> dict[int, int]:

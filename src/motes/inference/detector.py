@@ -39,7 +39,7 @@ class Detector:
 
     Example:
         >>> detector = motes.Detector()
-        >>> detector.detect(motes.imaging.read_image("frame.tif")).centroids
+        >>> detector.detect(read_image("frame.tif")).centroids
     """
 
     def __init__(

@@ -36,8 +36,8 @@ class OnnxBackend:
         options.log_severity_level = 3  # errors come back as exceptions; warnings would litter stderr
         if threads:
             options.intra_op_num_threads = threads
-        # Threads that spin while they wait would take the core from reading the next image.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads may spin inside a run, but not after it: the next image is read and the last one written then.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = ort.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as e:  # ONNX Runtime's exceptions share no public parent

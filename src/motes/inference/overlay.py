@@ -83,8 +83,8 @@ def _factor(height: int, width: int) -> float:
 
 def _mark(canvas: np.ndarray, found: Detections, factor: float) -> None:
     """Corners around every target, its number and score above; in a crowd only of the best ones."""
-    margin = max(5, round(1.5 * factor))
-    line = 2 if max(canvas.shape[:2]) > 1000 else 1
+    margin = max(8, round(2 * factor))
+    line = 2 if max(canvas.shape[:2]) > 900 else 1
     boxes = [(found.boxes[i] * factor).round().astype(int).tolist() for i in range(len(found))]
     corners = [(x1 - margin, y1 - margin, x2 - 1 + margin, y2 - 1 + margin) for x1, y1, x2, y2 in boxes]
     for box in reversed(corners):  # the best one last, on top
@@ -95,14 +95,16 @@ def _mark(canvas: np.ndarray, found: Detections, factor: float) -> None:
 
 
 def _corners(canvas: np.ndarray, box: tuple[int, int, int, int], line: int) -> None:
+    """Four corners, with a dark rim that keeps them visible on bright frames."""
     import cv2
 
     x1, y1, x2, y2 = box
-    reach_x, reach_y = max(3, (x2 - x1) // 3), max(3, (y2 - y1) // 3)
-    for x, step_x in ((x1, reach_x), (x2, -reach_x)):
-        for y, step_y in ((y1, reach_y), (y2, -reach_y)):
-            cv2.line(canvas, (x, y), (x + step_x, y), ACCENT, line)
-            cv2.line(canvas, (x, y), (x, y + step_y), ACCENT, line)
+    reach_x, reach_y = max(3, (x2 - x1) // 4), max(3, (y2 - y1) // 4)
+    for colour, thick in ((PAPER, line + 2), (ACCENT, line)):
+        for x, step_x in ((x1, reach_x), (x2, -reach_x)):
+            for y, step_y in ((y1, reach_y), (y2, -reach_y)):
+                cv2.line(canvas, (x, y), (x + step_x, y), colour, thick)
+                cv2.line(canvas, (x, y), (x, y + step_y), colour, thick)
 
 
 def _label(canvas: np.ndarray, text: str, box: tuple[int, int, int, int], taken: list) -> None:
@@ -147,7 +149,7 @@ class _Crops:
         height, width = canvas
         right = width <= 1.6 * height
         length = height if right else width
-        room = int(np.clip(length // 240, 2, 8))
+        room = int(np.clip(length // 190, 2, 8))
         side = max(96, (length - _GAP) // room - _GAP - (_CAPTION if right else 0))
         count = min(targets, room)
         return cls(side, count, right) if targets else None
