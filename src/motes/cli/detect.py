@@ -88,6 +88,10 @@ def _detector(
     from motes.naming import look_up
 
     look_up("backend", backend, (*BACKENDS, "torch"), MotesError)
+    if threads:
+        import cv2
+
+        cv2.setNumThreads(threads)
     if backend == "torch":
         if settings:
             raise CardError("--set is for training-free methods")
