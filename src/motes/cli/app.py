@@ -119,7 +119,8 @@ def _explain(error: Exception) -> int | None:
     elif isinstance(error, ModuleNotFoundError) and not (error.name or "motes").startswith("motes"):
         _say(f"this command needs the package '{error.name}' (pip install 'motes[train]')")
     elif isinstance(error, OSError):
-        _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        what = "is a file, expected a folder" if isinstance(error, FileExistsError) else error.strerror
+        _say(f"{error.filename or 'input or output'}: {what or error}")
     else:
         return None
     return 2

@@ -73,7 +73,9 @@ def run(backend: Backend, samples: list[Sample], **options: Any) -> Evaluation:
 
     from motes.evaluation import evaluate
 
-    bar = iter(track(range(len(samples)), "scoring", console=Console(stderr=True), transient=True))
+    console = Console(stderr=True)
+    off = not console.is_terminal
+    bar = iter(track(range(len(samples)), "scoring", console=console, transient=True, disable=off))
     result = evaluate(backend, samples, advance=lambda: next(bar, None), **options)
     next(bar, None)
     return result

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, runs: Path) -> Path | None:
     """Trains a recipe in a new run folder, or goes on with one; returns the folder (None in side processes)."""
-    from motes.training.loop import make_fabric, train
+    from motes.training.loop import check, make_fabric, train
     from motes.training.recipe import load_recipe
     from motes.training.report import write_report
     from motes.training.run import Run
@@ -18,9 +18,11 @@ def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, run
     main = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
     if resume is not None:
         run, chosen = Run.open(resume, quiet=not main)
+        check(chosen)
         frames = select_frames(chosen)
     else:
         chosen = load_recipe(recipe or "", overrides)
+        check(chosen)
         frames = select_frames(chosen)
         run = Run.create(chosen, runs, quiet=not main)
     train(chosen, frames, run, make_fabric(chosen))

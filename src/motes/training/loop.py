@@ -27,6 +27,7 @@ from motes.losses import Sum, create_loss
 from motes.metrics import SegmentationScore
 from motes.models import create_model
 from motes.models.allocator import keep_freed_memory
+from motes.naming import look_up
 from motes.training.recipe import Recipe
 from motes.training.run import Run
 from motes.training.samples import Batch, Order, TrainingSet, loader
@@ -258,6 +259,15 @@ class Interruption:
         self.requested = True
 
 
+def check(recipe: Recipe) -> None:
+    """Builds what the recipe names and drops it again: a typo is found before anything is written or trained."""
+    known = SegmentationScore(recipe.validation.protocol).compute(intervals=False)
+    look_up("validation metric", recipe.validation.metric, known)
+    for part in recipe.losses:
+        create_loss(part.name, **part.options)
+    create_optimizer(recipe.optimizer, make_network(recipe).parameters())
+
+
 def make_network(recipe: Recipe) -> nn.Module:
     """The recipe's network with its card's input replaced by the recipe's, and its initial weights."""
     part = recipe.model
@@ -266,5 +276,5 @@ def make_network(recipe: Recipe) -> nn.Module:
     if recipe.input:
         net.card = dataclasses.replace(net.card, input=recipe.input)
     if part.init:
-        load_published(net, read_state(Path(part.init)))
+        load_published(net, read_state(Path(part.init)), part.init)
     return net

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import platform
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 
-from motes.errors import MotesError
+from motes.errors import CheckpointError, MotesError
 from motes.imaging import atomic_path
 from motes.training.recipe import Recipe, dump_recipe, parse_recipe
 
@@ -64,7 +65,15 @@ class Run:
         file = self.folder / "last.ckpt"
         if not file.is_file():
             return None
-        state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+        except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError):
+            state = {}
+        if not isinstance(state, dict) or not {"step", "net", "optimizer"} <= state.keys():
+            raise CheckpointError(
+                f"{file}: cut short, damaged or no checkpoint of a run; nothing in it was executed",
+                "delete it to start the run anew",
+            ) from None
         return state
 
     def log(self, row: dict[str, Any]) -> None:
@@ -115,7 +124,8 @@ class Run:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("step", total=total, completed=done)
             best = ""
 
