@@ -48,3 +48,21 @@ def test_any_dtype_and_stride():
     mask = np.zeros((6, 12), np.int16)
     mask[2:4, 2:6] = 7
     assert components(mask[:, ::2]).areas.tolist() == [4]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sparse_masks_are_read_without_their_empty_lines(seed):
+    """A few blobs, some one empty line apart, at the edges too: nothing joins, nothing moves."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((120, 90), bool)
+    for _ in range(rng.integers(1, 4)):
+        y, x = rng.choice([0, 40, 117]), rng.choice([0, 30, 87])
+        mask[y : y + 3, x : x + 3] = rng.random(mask[y : y + 3, x : x + 3].shape) < 0.4
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    found = components(mask)
+    assert found.cells.size < mask.size
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_array_equal(found.pixels, np.flatnonzero(mask))
+    np.testing.assert_array_equal(found.owners + 1, labels[mask])
+    centres = np.array(ndimage.center_of_mass(mask, labels, np.arange(1, count + 1))).reshape(-1, 2)
+    np.testing.assert_allclose(found.centroids, centres[:, ::-1], atol=1e-9)

@@ -84,6 +84,18 @@ def test_opdc_by_trying_all_assignments(seed):
     assert got == sorted(pairs) or (len(got) == len(pairs) and cost(got) == pytest.approx(cost(pairs)))  # ties
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_opdc_among_equal_totals_keeps_the_hit(turns):
+    """In a line, shifting everything by one costs as much as one long pair: the exact hit must not be lost to it."""
+    label, found = np.zeros((2, 50, 50), bool)
+    for x in (5, 20):
+        label[10:13, x : x + 3] = True
+        found[10:13, x + 15 : x + 18] = True
+    turned = components(np.rot90(label, turns)), components(np.rot90(found, turns))
+    assert len(opdc(*turned, protocol("hiou"))[0]) == 1
+    assert quality(*turned, protocol("hiou")).seg_iou == 1
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_taxonomy_is_complete(seed):
     targets, found = scene(seed)

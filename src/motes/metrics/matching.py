@@ -100,23 +100,27 @@ def opdc(targets: Components, found: Components, rule: Protocol) -> tuple[np.nda
 
     The assignment of least total distance over all components keeps its pairs of IoU >= ``rule.overlap``; the
     assignment over what is still free keeps its pairs nearer than ``rule.distance``.
+
+    Targets and components in a line have many assignments of the same total, and the paper does not say which one
+    counts. Here it is one with the most pairs that are kept, so mirrored images agree; pyirstdmetrics (``phantoms``)
+    takes the one its solver happens to return.
     """
     if not len(targets) or not len(found):
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     distances = _distances(targets, found)
     iou = _ious(targets, found)[0]
+    bonus = 0.0 if rule.phantoms else 1e-6  # far below any real difference, px
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     if (iou >= rule.overlap).any():
-        rows, columns = _assign(distances)
+        rows, columns = _assign(distances - bonus * (iou + (iou >= rule.overlap)))
         good = iou[rows, columns] >= rule.overlap
         rows, columns = rows[good], columns[good]
-    free_rows = np.setdiff1d(np.arange(len(targets)), rows)
-    free_columns = np.setdiff1d(np.arange(len(found)), columns)
-    rest = distances[np.ix_(free_rows, free_columns)]
+    free = np.ix_(np.setdiff1d(np.arange(len(targets)), rows), np.setdiff1d(np.arange(len(found)), columns))
+    rest = distances[free]
     if (rest < rule.distance).any():
-        i, j = _assign(rest)
+        i, j = _assign(rest - bonus * (iou[free] + (rest < rule.distance)))
         good = rest[i, j] < rule.distance
-        rows, columns = np.r_[rows, free_rows[i[good]]], np.r_[columns, free_columns[j[good]]]
+        rows, columns = np.r_[rows, free[0][i[good], 0]], np.r_[columns, free[1][0, j[good]]]
     return rows, columns
 
 
@@ -192,16 +196,15 @@ def _ious(targets: Components, found: Components) -> tuple[np.ndarray, np.ndarra
     return common / (targets.areas[:, None] + found.areas[None] - common), common
 
 
-def _assign(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Assignment of least total distance. Where all nearest neighbours differ they are it, without loading scipy."""
-    if distances.shape[0] > distances.shape[1]:
-        columns, rows = _assign(distances.T)
-        order = np.argsort(rows)
-        return rows[order], columns[order]
-    nearest = distances.argmin(axis=1)
-    unique = np.count_nonzero(distances == distances.min(axis=1, keepdims=True)) == len(nearest)
-    if unique and len(np.unique(nearest)) == len(nearest):
-        return np.arange(len(nearest)), nearest
+def _assign(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Assignment of least total cost; scipy is loaded only where some rows (or columns) want the same partner."""
+    for axis in (1, 0):
+        if costs.shape[0] <= costs.shape[1] if axis == 1 else costs.shape[0] >= costs.shape[1]:
+            partner = costs.argmin(axis=axis)
+            single = np.count_nonzero(costs == costs.min(axis=axis, keepdims=True)) == len(partner)
+            if single and len(np.unique(partner)) == len(partner):
+                own = np.arange(len(partner))
+                return (own, partner) if axis == 1 else (partner, own)
     from scipy.optimize import linear_sum_assignment
 
-    return linear_sum_assignment(distances)
+    return linear_sum_assignment(costs)
