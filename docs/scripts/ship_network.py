@@ -1,0 +1,105 @@
+"""Makes a shipped network from trained weights: merged ONNX, its card filled with what is measured here.
+
+    python docs/scripts/ship_network.py best.safetensors ~/data/sirst src/motes/weights/repisdnet-sirst.onnx
+
+The numbers in the card come from the exported file itself, run by ONNX Runtime, on SIRST's test_v1 under two protocols;
+the calibration curve from the frames that selected the weights (lists/sirst_hold.txt), never from test_v1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motes.cards import Card
+from motes.checkpoints import load_network
+from motes.data import Dataset, open_dataset
+from motes.evaluation import score_samples
+from motes.evaluation.run import overlap
+from motes.export import export_onnx, frames_of, synthetic_tiles
+from motes.inference.backend import Backend
+from motes.inference.onnx_backend import OnnxBackend
+from motes.metrics import SegmentationScore, protocol
+from motes.training.selection import chosen, fingerprints
+
+THRESHOLDS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98]
+KEYS = ("iou", "niou", "pd", "fa", "false_alarms_per_megapixel")
+
+
+def main() -> None:
+    weights, root, out = (Path(a).expanduser() for a in sys.argv[1:4])
+    data = open_dataset(root)
+    net, card = load_network(weights)
+    tiles = synthetic_tiles(card) + frames_of(card, root, "test_v1", 6)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        export_onnx(net, card, file, tiles)
+        card = describe(card, OnnxBackend(file), data)
+    report = export_onnx(net, card, out, tiles)
+    facts = report.to_dict()
+    out.with_suffix(".parity.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    for row in card.measured:
+        print(row)
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {report.changed} of {report.pixels} mask pixels changed")
+
+
+def describe(card: Card, backend: Backend, data: Dataset) -> Card:
+    """The card with training frames, measured numbers and calibration."""
+    fit, hold = (chosen(data, f"lists/sirst_{part}.txt") for part in ("fit", "hold"))
+    training = {**card.training, "frames": sorted({*card.training.get("frames", ()), *fingerprints(fit)})}
+    card = card.replace(
+        title="RepISD-Net, trained by motes on SIRST",
+        training=training,
+        licence="Apache-2.0; trained on SIRST v1, whose source states no licence",
+    )
+    test = data.split("test_v1")
+    assert not overlap(card, test), "a test frame was trained on"
+    rows = [measured(backend, test, "test_v1", rule) for rule in ("native", "repisdnet")]
+    rows.append(measured(backend, hold, "lists/sirst_hold.txt (selected the weights)", "native"))
+    return card.replace(measured=tuple(rows), calibration=calibration(backend, hold))
+
+
+def measured(backend: Backend, samples: list, split: str, rule: str) -> dict[str, Any]:
+    """One row: values with the counts behind Pd."""
+    values = score_samples(backend, samples, rule).compute(intervals=False)
+    row = {key: round(float(values[key].value), 9) for key in KEYS}
+    counts = f"{values['pd'].numerator:g}/{values['pd'].denominator:g}"
+    return {"data": "SIRST", "split": split, "protocol": rule, "frames": len(samples), **row, "targets": counts}
+
+
+def calibration(backend: Backend, samples: list) -> dict[str, Any]:
+    """Threshold -> false alarms per megapixel and Pd, at native size."""
+    score = SegmentationScore(protocol("native"), sweep=THRESHOLDS)
+    score_into(score, backend, samples)
+    curve = score.target_curve()
+    return {
+        "data": "SIRST lists/sirst_hold.txt",
+        "frames": len(samples),
+        "megapixels": round(float(sum(c[0] for c in pixels_of(score))) / 1e6, 3),
+        "threshold": THRESHOLDS,
+        "fa_per_mpx": [round(float(v), 4) for v in curve.blobs_per_megapixel],
+        "pd": [round(float(v), 4) for v in curve.pd],
+    }
+
+
+def score_into(score: SegmentationScore, backend: Backend, samples: list) -> None:
+    from motes.evaluation import predict
+    from motes.inference import Detector
+
+    detector = Detector(backend=backend)
+    for sample in samples:
+        found = predict(detector, sample)
+        score.update(found.probability, found.label, name=sample.name)
+
+
+def pixels_of(score: SegmentationScore) -> np.ndarray:
+    return np.array([[row["pixels"]] for row in score.per_image()])
+
+
+if __name__ == "__main__":
+    main()
