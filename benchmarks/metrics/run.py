@@ -35,33 +35,36 @@ GOALS = {"pyirstd": 10, "skimage": 3}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--maps", type=int, default=200, help="in all, shared equally by the numbers of blobs")
+    parser.add_argument("--blobs", type=int, nargs="+", default=BLOBS, help="blobs a map")
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each side")
     parser.add_argument("--output", type=Path, default=HERE / "results.json")
     parser.add_argument("--no-page", action="store_true", help="leave the manual's page as it is")
     options = parser.parse_args()
     python = environment()
     facts = circumstances(("numpy", "opencv-python-headless")) | {"others": versions(python)}
-    each = max(1, options.maps // len(BLOBS))
+    each = max(1, options.maps // len(options.blobs))
     with tempfile.TemporaryDirectory(prefix="motes-benchmark-", ignore_cleanup_errors=True) as folder:
-        for blobs in BLOBS:
+        for blobs in options.blobs:
             prepare(Path(folder), blobs, each)
         sides = {n: Side(HERE / "side.py", n, folder, python) for n in (*GREEDY, *OPDC)}
         times: dict[str, dict[str, Any]] = {}
         differences = {}
-        for blobs in BLOBS:
-            numbers = {n: s.ask("numbers", blobs=f"{blobs:03d}") for n, s in sides.items()}  # warms up as well
-            differences[blobs] = largest_difference(numbers)
+        for blobs in options.blobs:
             for group in (GREEDY, OPDC):
                 members = [sides[n] for n in group]
                 for name, found in in_turns(members, "seconds", options.rounds, blobs=f"{blobs:03d}").items():
                     times.setdefault(name, {})[str(blobs)] = found
                     print(f"{blobs:4d} blobs  {name:14s} {found['median_ms'] / each:9.2f} ms a map", flush=True)
+            numbers = {n: s.ask("numbers", blobs=f"{blobs:03d}") for n, s in sides.items()}
+            differences[blobs] = largest_difference(numbers)
         for side in sides.values():
             side.close()
     facts["load_after"] = load()
     results = {
         "facts": facts,
-        "maps": each * len(BLOBS),
+        "maps": each * len(options.blobs),
+        "maps_each": each,
+        "blobs": list(options.blobs),
         "rounds": options.rounds,
         "times": times,
         "largest_difference": {str(b): d for b, d in differences.items()},
@@ -69,7 +72,7 @@ def main() -> None:
     }
     options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if not options.no_page:
-        publish(PAGE, page(results, each))
+        publish(PAGE, page(results))
     reached = all(results["ratios"][n]["all"] >= goal for n, goal in GOALS.items())
     print("ratios over all maps:", {n: round(r["all"], 1) for n, r in results["ratios"].items()})
     print("goals (10x, 3x) reached" if reached else "goals (10x, 3x) NOT reached")
@@ -140,18 +143,19 @@ def ratios(times: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def page(results: dict[str, Any], each: int) -> str:
+def page(results: dict[str, Any]) -> str:
+    each, numbers = results["maps_each"], results["blobs"]
     lines = []
     for group, ours in ((GREEDY, "motes"), (OPDC, "motes_opdc")):
         rows = []
         for name, title in group.items():
-            cells = [f"{results['times'][name][str(b)]['median_ms'] / each:.1f}" for b in BLOBS]
+            cells = [f"{results['times'][name][str(b)]['median_ms'] / each:.1f}" for b in numbers]
             if name != ours:
-                cells = [f"{c} ({results['ratios'][name][str(b)]:.1f}x)" for c, b in zip(cells, BLOBS, strict=True)]
-            total = sum(results["times"][name][str(b)]["median_ms"] for b in BLOBS) / 1e3
+                cells = [f"{c} ({results['ratios'][name][str(b)]:.1f}x)" for c, b in zip(cells, numbers, strict=True)]
+            total = sum(results["times"][name][str(b)]["median_ms"] for b in numbers) / 1e3
             ratio = "1" if name == ours else f"**{results['ratios'][name]['all']:.1f}**"
             rows.append((title, *cells, f"{total:.1f}", ratio))
-        columns = ("ms a map", *(f"{b} blobs" for b in BLOBS), f"all {results['maps']} maps, s", "times ours")
+        columns = ("ms a map", *(f"{b} blobs" for b in numbers), f"all {results['maps']} maps, s", "times ours")
         lines.append(table(columns, rows))
         lines.append("")
     worst = max(results["largest_difference"].values())

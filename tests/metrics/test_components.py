@@ -9,7 +9,9 @@ from scipy import ndimage
 from motes.metrics import components
 
 
-@pytest.mark.parametrize(("size", "density"), [((64, 64), 0.1), ((33, 70), 0.4), ((1, 50), 0.5), ((900, 40), 0.3)])
+@pytest.mark.parametrize(
+    ("size", "density"), [((64, 64), 0.1), ((7, 12), 1.0), ((33, 70), 0.4), ((1, 50), 0.5), ((900, 40), 0.3)]
+)
 def test_same_as_scipy(size, density):
     """scipy numbers in raster order of the first pixel, as the authors' labelling does."""
     mask = np.random.default_rng(size[0]).random(size) < density

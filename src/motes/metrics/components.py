@@ -79,7 +79,11 @@ def components(mask: np.ndarray) -> Components:
         return Components(shape, nothing, np.zeros((0, 2)), rows, columns, np.zeros(cells.shape, np.int32))
     # OpenCV's default algorithm numbers by 2x2 blocks, this one by pixels, which greedy matching depends on. Its
     # statistics walk over the background too: where few pixels are foreground, it is quicker to add up theirs.
-    if cells is mask and 8 * np.count_nonzero(mask) > mask.size:
+    foreground = np.count_nonzero(cells)
+    if foreground == mask.size:  # the lowest threshold of a sweep
+        middle = np.array([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]])
+        return Components(shape, np.array([foreground]), middle, rows, columns, np.ones(shape, np.int32))
+    if cells is mask and 8 * foreground > mask.size:
         _, labels, stats, centroids = cv2.connectedComponentsWithStatsWithAlgorithm(
             mask.view(np.uint8), 8, cv2.CV_32S, cv2.CCL_SAUF
         )
