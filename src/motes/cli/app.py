@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from motes import __version__
+from motes.cli.loading import LazyGroup
 
 COMMANDS = {
     "detect": ("detect", "Find targets in images."),
@@ -28,31 +27,12 @@ COMMANDS = {
     ),
     "bench": ("bench", "Count parameters and MACs, and time one frame on every backend."),
 }
-"""Command -> the file of ``cli/`` whose ``register(app)`` adds it, and its first line of help, in the order of the help.
-
-Only the command that was asked for is imported, which keeps every start short."""
-
-
-class _Commands(TyperGroup):
-    """Puts the real command in the place of its line of help when it is called."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] in COMMANDS:
-            self.commands = {**self.commands, args[0]: _load(args[0])}
-        return super().resolve_command(ctx, args)
-
-
-def _load(name: str) -> Any:
-    home, _ = COMMANDS[name]
-    one = typer.Typer()
-    importlib.import_module(f"motes.cli.{home}").register(one)
-    return typer.main.get_group(one).commands[name]
-
+"""Command -> the file of ``cli/`` whose ``register(app)`` adds it, and the first line of its help."""
 
 app = typer.Typer(
     name="motes",
     help="Find targets only a few pixels wide: infrared small targets and small objects in aerial images.",
-    cls=_Commands,
+    cls=LazyGroup,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -80,8 +60,9 @@ def _stand_in() -> None:
     """What is listed until the command itself is loaded."""
 
 
-for _name, (_, _help) in COMMANDS.items():
+for _name, (_home, _help) in COMMANDS.items():
     app.command(_name, help=_help)(_stand_in)
+    LazyGroup.homes[_name] = f"motes.cli.{_home}"
 
 
 def main() -> None:

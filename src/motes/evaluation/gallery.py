@@ -74,7 +74,9 @@ def failures(label: np.ndarray, mask: np.ndarray, rule: Protocol) -> list[tuple[
     merged = covering[counts > 1] - 1
     out = []
     for kind, chosen, parts in (("missed", missed, targets), ("false", false, found), ("merged", merged, found)):
-        out += [(kind, *map(float, parts.centroids[i]), int(parts.areas[i])) for i in chosen.tolist()]
+        for i in chosen.tolist():
+            x, y = parts.centroids[i].tolist()
+            out.append((kind, x, y, int(parts.areas[i])))
     return out
 
 
@@ -106,7 +108,7 @@ def outlined(frame: np.ndarray, label: np.ndarray, mask: np.ndarray, zoom: int) 
     for part, colour, grow in ((label, TRUTH, 1), (mask, FOUND, 0)):
         big = np.repeat(np.repeat(part.astype(np.uint8), zoom, axis=0), zoom, axis=1)
         if grow:  # the truth runs outside of the prediction, so that both are seen where they agree
-            big = cv2.dilate(big, np.ones((3, 3), np.uint8))
+            big = np.asarray(cv2.dilate(big, np.ones((3, 3), np.uint8)), np.uint8)
         lines, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, lines, -1, colour, 1)
     return canvas
