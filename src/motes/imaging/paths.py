@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -40,8 +41,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as e:
         _remove(temporary)
-        if e.errno is not None and e.filename in (None, str(temporary)):
-            raise OSError(e.errno, e.strerror, str(path)) from e
+        if e.filename in (None, str(temporary)):  # numpy's own errors come without a number
+            raise OSError(e.errno or errno.EIO, e.strerror or str(e), str(path)) from e
         raise
     except BaseException:
         _remove(temporary)

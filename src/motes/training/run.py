@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import pickle
 import platform
@@ -58,8 +59,10 @@ class Run:
         return cls(folder, quiet), parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")), str(file))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
+        file = io.BytesIO()  # torch hides a full disk behind an error of its own
+        torch.save(state, file)
         with atomic_path(self.folder / "last.ckpt") as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(file.getbuffer())
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         file = self.folder / "last.ckpt"
