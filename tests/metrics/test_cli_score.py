@@ -232,3 +232,18 @@ def test_nothing_heavy_is_imported():
         "assert not heavy, heavy"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_table_is_whole_in_eighty_columns(tmp_path):
+    """Large rates and counts: no number is cut."""
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        write_image(tmp_path / "p" / f"{k}.tif", rng.random((200, 200)).astype(np.float32))
+        write_image(tmp_path / "m" / f"{k}.png", np.eye(200, dtype=np.uint8) * np.uint8(255))
+    result = installed(
+        "score", tmp_path / "p", tmp_path / "m", "-o", tmp_path / "out", env={**os.environ, "COLUMNS": "80"}
+    )
+    assert "…" not in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines() if " .. " in line) <= 80
+    fa = metrics(tmp_path / "out")["metrics"]["fa"]["value"] * 1e6
+    assert f"{fa:.0f}" in result.stdout

@@ -297,11 +297,11 @@ def _write(output: Path, run: dict[str, Any], score: SegmentationScore, as_json:
     else:
         from rich.console import Console
 
-        title = (
+        typer.echo(
             f"{run['predictions']} against {run['data']}: {facts['images']} images, {facts['targets']} targets, "
             f"protocol {facts['protocol']}"
         )
-        Console().print(report.results_table(metrics, title))
+        Console().print(report.results_table(metrics))
         for line in report.notes(facts) + run["notes"]:
             typer.echo(line)
         typer.echo(f"written: {output / 'metrics.json'}, per_image.csv, curves.json")

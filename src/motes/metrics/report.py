@@ -29,8 +29,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "targets": {
         "pd": "Pd",
         "fa": "Fa, 1e-6",
-        "false_alarms_per_image": "false alarms per image",
-        "false_alarms_per_megapixel": "false alarms per megapixel",
+        "false_alarms_per_image": "false alarms / image",
+        "false_alarms_per_megapixel": "false alarms / megapixel",
         "target_niou": "target nIoU",
     },
     "hierarchical IoU": {
@@ -142,16 +142,19 @@ def _turns(*curves):
 
 
 def _cells(key: str, v: Value) -> tuple[str, str, str]:
-    scale, digits = (1e6, 3) if key == "fa" else (1, 3) if key.startswith("false_alarms") else (1, 4)
-    value = "-" if v.value is None else f"{v.value * scale:.{digits}f}"
-    interval = (
-        "-" if v.interval is None else f"{v.interval[0] * scale:.{digits}f} .. {v.interval[1] * scale:.{digits}f}"
-    )
+    text = _rate if key == "fa" or key.startswith("false_alarms") else "{:.4f}".format
+    scale = 1e6 if key == "fa" else 1
+    value = "-" if v.value is None else text(v.value * scale)
+    interval = "-" if v.interval is None else " .. ".join(text(end * scale) for end in v.interval)
     return value, interval, f"{_count(v.numerator)} / {_count(v.denominator)}"
 
 
+def _rate(x: float) -> str:
+    return f"{x:.{3 if x < 100 else 1 if x < 1e4 else 0}f}"
+
+
 def _count(x: float) -> str:
-    return f"{x:.0f}" if float(x).is_integer() and abs(x) < 1e10 else f"{x:.4g}"
+    return f"{x:.0f}" if float(x).is_integer() and abs(x) < 1e9 else f"{x:.4g}"
 
 
 def _number(x: float | None) -> float | int | None:
