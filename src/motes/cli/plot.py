@@ -119,7 +119,7 @@ def _scores(
 
 
 def _titles(paths: list[Path], labels: list[str] | None) -> list[str]:
-    """What the user says; else the shortest ends of the paths that tell them apart."""
+    """What the user says; else the last part of the paths in which they all differ."""
     from motes.errors import DataError
 
     if labels:
@@ -128,7 +128,7 @@ def _titles(paths: list[Path], labels: list[str] | None) -> list[str]:
         return labels
     plain = [p.with_suffix("") if p.is_file() else p for p in paths]
     for depth in (1, 2, 3):
-        ends = ["/".join(p.resolve().parts[-depth:]) for p in plain]
-        if len(set(ends)) == len(ends):
-            return ends
+        names = [(p.resolve().parts[-depth:] or ("",))[0] for p in plain]
+        if len(set(names)) == len(names):
+            return names
     return [f"{k + 1}: {p.name}" for k, p in enumerate(plain)]

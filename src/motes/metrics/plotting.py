@@ -92,7 +92,7 @@ def plot_pr(scores: Mapping[str, SegmentationScore], path: Path) -> None:
 
     Circles mark the protocol's threshold, grey lines join points of equal F1.
     """
-    with _figure(path, 3.5, 3.2) as figure:
+    with _figure(path, 3.5, 3.6) as figure:
         axes = figure.subplots()
         recall = np.linspace(0.01, 1, 200)
         for f1 in (0.2, 0.4, 0.6, 0.8):
@@ -111,13 +111,14 @@ def plot_pr(scores: Mapping[str, SegmentationScore], path: Path) -> None:
             )
         for look, (name, score) in zip(_looks(), scores.items(), strict=False):
             curve = score.pixel_curve()
-            ap = "" if curve.ap is None else f" ({curve.ap:.3f})"
+            ap = "" if curve.ap is None else f"  (AP {curve.ap:.3f})"
             keep = np.isfinite(curve.precision)
             axes.plot(curve.tpr[keep], curve.precision[keep], label=f"{name}{ap}", **look)
             _mark(axes, look, curve.tpr, curve.precision, curve.thresholds, score.protocol.threshold)
         axes.set(xlabel="recall (pixels)", ylabel="precision (pixels)", xlim=(0, 1.0), ylim=(0, 1.02))
         axes.grid(False)
-        axes.legend(title="average precision", title_fontsize=7.5, loc="lower left")
+        axes.plot([], [], "o", color="#555555", label="the protocol's threshold", **_RING)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def plot_surface(maps: Sequence[tuple[str, np.ndarray]], path: Path, truth: np.ndarray | None = None) -> None:
