@@ -101,14 +101,14 @@ def _scores(
     names: Path | None,
     scale: float | None,
 ) -> dict[str, SegmentationScore]:
-    from motes.cli.score import _pairs, _rule, _score
+    from motes.cli.score import find_pairs, find_rule, score_pairs
     from motes.metrics.plotting import PLOT_SWEEP
 
     scores = {}
-    rule = _rule(protocol, None)
+    rule = find_rule(protocol, None)
     for folder, name in zip(folders, _titles(folders, labels), strict=True):
-        pairs, _ = _pairs(folder, truth, split, names, None)
-        scores[name], failed, notes = _score(pairs, rule, scale, False, PLOT_SWEEP)
+        pairs, _ = find_pairs(folder, truth, split, names, None)
+        scores[name], failed, notes = score_pairs(pairs, rule, scale, False, PLOT_SWEEP)
         for note in notes:
             typer.echo(f"{name}: {note}", err=True)
         for image, reason in failed.items():

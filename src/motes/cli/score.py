@@ -52,9 +52,9 @@ def score_command(
             raise DataError(
                 f"got {len(folders)} folders, expected two: PRED_DIR GT_DIR", "to put shards together, add --merge"
             )
-        rule = _rule(protocol, threshold)
-        pairs, masks = _pairs(folders[0], folders[1], split, names, shard)
-        score, failed, notes = _score(pairs, rule, scale, logits)
+        rule = find_rule(protocol, threshold)
+        pairs, masks = find_pairs(folders[0], folders[1], split, names, shard)
+        score, failed, notes = score_pairs(pairs, rule, scale, logits)
         run = {
             "data": str(folders[1]),
             "split": split or (names.stem if names else None),
@@ -72,14 +72,14 @@ def score_command(
         raise typer.Exit(1)
 
 
-def _rule(name: str, threshold: float | None) -> Protocol:
+def find_rule(name: str, threshold: float | None) -> Protocol:
     from motes.metrics import protocol
 
     rule = protocol(name)
     return rule if threshold is None else rule.at(threshold)
 
 
-def _pairs(maps: Path, truth: Path, split: str | None, names: Path | None, shard: str | None) -> tuple[Pairs, dict]:
+def find_pairs(maps: Path, truth: Path, split: str | None, names: Path | None, shard: str | None) -> tuple[Pairs, dict]:
     from dataclasses import replace
 
     from motes.metrics.folders import image_files, pair
@@ -169,7 +169,7 @@ def _shard(text: str) -> tuple[int, int]:
     raise DataError(f"--shard '{text}' is not I/N with I from 1 to N", "for four processes: 1/4, 2/4, 3/4, 4/4")
 
 
-def _score(
+def score_pairs(
     pairs: Pairs, rule: Protocol, scale: float | None, logits: bool, sweep: Sequence[float] | None = None
 ) -> tuple[SegmentationScore, dict[str, str], list[str]]:
     """The score, what went wrong by name, and what the user should know."""
