@@ -80,8 +80,8 @@ def tables(result: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             described(result["circumstances"]),
-            f"Medians of {first['runs']} steps, in turns. Goal of bf16-mixed: {GOAL:g}x. *Others*: share of the machine "
-            "that other programs used meanwhile.",
+            f"Medians of {first['runs']} steps, in turns. Goal of bf16-mixed: {GOAL:g}x. *Others*: share of the "
+            "machine that other programs used meanwhile.",
             table(columns, rows),
         ]
     )

@@ -27,7 +27,7 @@ from motes.inference.onnx_backend import OnnxBackend
 from motes.metrics import SegmentationScore, protocol
 from motes.training.selection import chosen, fingerprints
 
-THRESHOLDS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98]
+THRESHOLDS = [*(k / 20 for k in range(1, 20)), 0.98]
 KEYS = ("iou", "niou", "pd", "fa", "false_alarms_per_megapixel")
 
 

@@ -18,8 +18,8 @@ def learning_rate(part: SchedulePart, base: float, epoch: float, epochs: int) ->
     """The rate at ``epoch`` (0-based, fractional where ``unit`` is ``step``) of ``epochs``.
 
     With w warm-up epochs the rate rises linearly to ``base``. Then poly: base (1 - t)^power; cosine: to ``min_lr``
-    along half a period; step: times ``gamma`` at every milestone. t runs from 0 at the warm-up's end to 1 at the end of the
-    training (``horizon: rest``), or is (epoch - w) / epochs (``total``, the SeRankDet toolbox, never quite 1).
+    along half a period; step: times ``gamma`` at every milestone. t runs from 0 at the warm-up's end to 1 at the end of
+    the training (``horizon: rest``), or is (epoch - w) / epochs (``total``, the SeRankDet toolbox, never quite 1).
     """
     w = part.warmup_epochs
     if w and epoch <= w:
