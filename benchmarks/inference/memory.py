@@ -73,7 +73,7 @@ def main() -> None:
         [
             described(facts),
             table(
-                ["`motes detect` on one 16-bit frame", "peak resident memory", "limit", "64 maps of the frame", "seconds"],
+                ["`motes detect` on one 16-bit frame", "resident memory, peak", "limit", "64 maps of it", "seconds"],
                 [[size, f"{peak:.2f} GB", f"{LIMIT:.0f} GB", f"{maps:.1f} GB", f"{seconds:.0f}"]],
             ),
         ]
