@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -15,20 +16,46 @@ def in_threads(
 ) -> list[Result]:
     """``function`` of every item, in the order of ``items``. Decoders and numpy let other threads run meanwhile.
 
+    Not an executor of ``concurrent.futures``: Ctrl-C while it queues thousands of items can leave one of its locks
+    taken, and then it never ends. Here the main thread only waits.
+
     Args:
-        function: must be safe to call from several threads.
+        function: must be safe to call from several threads. The first exception stops all of them and is raised.
         items: its arguments.
         advance: called once an item is done, for a progress bar.
     """
+    work = list(items)
+    results: dict[int, Result] = {}
+    errors: dict[int, BaseException] = {}
+    begun: list[threading.Thread] = []
+    stop = threading.Event()
+    turn, left = threading.Lock(), iter(range(len(work)))
 
-    def one(item: Item) -> Result:
-        result = function(item)
-        if advance:
-            advance()
-        return result
+    def run() -> None:
+        begun.append(threading.current_thread())
+        while not stop.is_set():
+            with turn:
+                i = next(left, None)
+            if i is None:
+                return
+            try:
+                results[i] = function(work[i])
+                if advance:
+                    advance()
+            except BaseException as e:
+                errors[i] = e
+                stop.set()
 
-    pool = ThreadPoolExecutor()
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(len(work), 32, (os.cpu_count() or 1) + 4))]
     try:
-        return list(pool.map(one, items))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # Ctrl-C does not wait for the thousand files still queued
+        stop.set()  # after Ctrl-C each thread ends its item, and the thousand others are left
+        for thread in begun:
+            thread.join()
+    if errors:
+        raise errors[min(errors)]
+    return [results[i] for i in range(len(work))]
