@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -121,10 +122,13 @@ def collate(items: list[tuple[np.ndarray, np.ndarray, str]]) -> Batch:
 
 def loader(data: TrainingSet, order: Order, workers: int) -> DataLoader[Batch]:
     """Batches in ``order``; the number of workers changes nothing but the speed."""
+    # A fork would inherit the locks of OpenCV's and OpenMP's threads, and may wait for them for ever.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     return DataLoader(
         data,
         batch_sampler=order,
         num_workers=workers,
+        multiprocessing_context=method if workers else None,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=2 if workers else None,
