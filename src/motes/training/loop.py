@@ -30,7 +30,7 @@ from motes.models.allocator import keep_freed_memory
 from motes.naming import look_up
 from motes.training.recipe import Recipe
 from motes.training.run import Run
-from motes.training.samples import Batch, Order, TrainingSet, loader
+from motes.training.samples import Batch, Order, TrainingSet, loader, start
 from motes.training.schedule import MovingAverage, create_optimizer, learning_rate
 from motes.training.selection import Frames, fingerprints, validate
 
@@ -99,7 +99,7 @@ class Trainer:
             self.frames.repeats, loop.batch_size, self.steps_per_epoch * loop.accumulate, loop.seed,
             self.fabric.global_rank, self.fabric.world_size, start=self.step * loop.accumulate,
         )  # fmt: skip
-        batches = iter(loader(self.data, order, loop.workers))
+        batches = start(loader(self.data, order, loop.workers))
         with self.run.progress(self.steps, self.step) as progress:
             while self.step < self.steps and not self.out_of_patience():
                 started = time.perf_counter()

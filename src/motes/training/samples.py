@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -122,13 +123,13 @@ def collate(items: list[tuple[np.ndarray, np.ndarray, str]]) -> Batch:
 
 def loader(data: TrainingSet, order: Order, workers: int) -> DataLoader[Batch]:
     """Batches in ``order``; the number of workers changes nothing but the speed."""
-    # A fork would inherit the locks of OpenCV's and OpenMP's threads, and may wait for them for ever.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     return DataLoader(
         data,
         batch_sampler=order,
         num_workers=workers,
-        multiprocessing_context=method if workers else None,
+        # A fork would inherit the locks of OpenCV's and OpenMP's threads, and may wait for them for ever; children of a
+        # fork server do not notice that the training was killed, and stay.
+        multiprocessing_context="spawn" if workers else None,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=2 if workers else None,
@@ -137,8 +138,23 @@ def loader(data: TrainingSet, order: Order, workers: int) -> DataLoader[Batch]:
     )
 
 
+def start(batches: DataLoader[Batch]) -> Iterator[Batch]:
+    """Starts the workers, deaf to Ctrl-C from their first moment on.
+
+    In a terminal it reaches every process, and the main one, which decides what it means, still wants its batch.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return iter(batches)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # children inherit it
+    try:
+        return iter(batches)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _one_thread(_: int) -> None:
     import cv2
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not inherited
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
