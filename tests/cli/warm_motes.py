@@ -33,7 +33,13 @@ def run(argv: list[str], out: str, err: str, interrupt: float | None, limit: int
     if interrupt is None:
         signal.alarm(SECONDS)
     else:
-        signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGINT))
+
+        def ctrl_c(*_: object) -> None:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(SECONDS)
+            os.killpg(0, signal.SIGINT)
+
+        signal.signal(signal.SIGALRM, ctrl_c)
         signal.setitimer(signal.ITIMER_REAL, interrupt)
     for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
         opened = os.open(path, flags | (os.O_CREAT | os.O_TRUNC if number else 0), 0o600)
