@@ -1,4 +1,4 @@
-"""The mean of a run's best weights and of its last averaged ones: python docs/scripts/mean_weights.py RUN OUT.safetensors"""
+"""The mean of the best and the last averaged weights of a run: mean_weights.py RUN OUT.safetensors"""
 
 from __future__ import annotations
 
