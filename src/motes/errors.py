@@ -36,6 +36,10 @@ class CheckpointError(MotesError):
     """A weight file that is unreadable, unsafe, or belongs to another network."""
 
 
+class InterruptedRun(MotesError):  # noqa: N818 - not an error of anybody's
+    """Ctrl-C in a command that can say how to go on; exit code 130."""
+
+
 class MissingExtraError(MotesError):
     """A command of the lab half, called where only the field half is installed."""
 

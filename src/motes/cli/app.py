@@ -71,26 +71,31 @@ def main() -> None:
     sys.argv = [a for a in sys.argv if a != "--debug"]
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        code = 130
+        _say("interrupted; what was finished is kept")
     except Exception as error:
         if debug:
             raise
         code = _explain(error)
         if code is None:
             raise
-    except KeyboardInterrupt:
-        code = 130
-    if code == 130:  # what typer makes of Ctrl-C
-        _say("interrupted; what was finished is kept, and the same command goes on from there")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _explain(error: Exception) -> int | None:
     """Says in one line what went wrong and returns the exit code; None for what only a programmer can mend."""
-    from motes.errors import MotesError
+    from motes.errors import InterruptedRun, MotesError
 
+    if isinstance(error, InterruptedRun):
+        _say(str(error))
+        return 130
     if isinstance(error, MotesError):
         _say(str(error))
     elif isinstance(error, typer.Abort):
+        _say("interrupted; what was finished is kept")
         return 130
     elif hasattr(error, "format_message"):  # click's usage errors; typer brings its own click
         context = getattr(error, "ctx", None)

@@ -107,7 +107,9 @@ def _torch(model: str | None, threads: int | None) -> Backend:
         raise CheckpointError("--backend torch needs a weight file", "--model best.safetensors")
     try:
         from motes.checkpoints.backend import load_torch_backend
+        from motes.models.allocator import keep_freed_memory
 
+        keep_freed_memory()
         backend: Any = load_torch_backend(model, threads=threads)
     except ModuleNotFoundError as e:
         if (e.name or "").startswith("motes"):

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from motes.errors import InterruptedRun
+
 
 def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, runs: Path) -> Path | None:
     """Trains a recipe in a new run folder, or goes on with one; returns the folder (None in side processes)."""
@@ -25,7 +27,10 @@ def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, run
         check(chosen)
         frames = select_frames(chosen)
         run = Run.create(chosen, runs, quiet=not main)
-    train(chosen, frames, run, make_fabric(chosen))
+    try:
+        train(chosen, frames, run, make_fabric(chosen))
+    except KeyboardInterrupt:
+        raise InterruptedRun("interrupted and saved", f"motes train --resume {run.folder} goes on") from None
     if not main:
         return None
     write_report(chosen, frames, run)
