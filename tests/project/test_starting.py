@@ -20,7 +20,7 @@ HELP = [(name,) for name in COMMANDS] + [(group, name) for group, names in GROUP
 
 def run(script: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)
 
 
 def blocked(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
