@@ -42,7 +42,7 @@ def big(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data info {big} -o {o}/x.json", 0.3),
         ("data check {big} -o {o}/x.json", 0.3),
         ("data split {big} -o {o}", 0.3),
-        ("data synthesize {o} --count 500 --size 128x128", 0.8),
+        ("data synthesize {o} --count 4000 --size 128x128", 0.8),
         (TRAIN, 2.0),
         ("evaluate tophat --data {big} -o {o} --show-dir {o}/show", 0.5),
         ("evaluate {w}/net.safetensors --data {big} -o {o}", 0.6),

@@ -24,6 +24,7 @@ PRELOADED = (
     "motes.evaluation", "motes.export", "motes.training.loop", "motes.benchmark.bench",
 )  # fmt: skip
 SECONDS = 90
+AGAIN = 5.0
 
 
 def run(argv: list[str], out: str, err: str, interrupt: float | None, limit: int | None) -> int:
@@ -34,13 +35,18 @@ def run(argv: list[str], out: str, err: str, interrupt: float | None, limit: int
         signal.alarm(SECONDS)
     else:
 
+        times = 0
+
         def ctrl_c(*_: object) -> None:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(SECONDS)
+            # Again after a while, as a person would: C code that clears errors can swallow a KeyboardInterrupt.
+            nonlocal times
+            times += 1
+            if times * AGAIN > SECONDS:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
             os.killpg(0, signal.SIGINT)
 
         signal.signal(signal.SIGALRM, ctrl_c)
-        signal.setitimer(signal.ITIMER_REAL, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, interrupt, AGAIN)
     for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
         opened = os.open(path, flags | (os.O_CREAT | os.O_TRUNC if number else 0), 0o600)
         os.dup2(opened, number)
