@@ -34,7 +34,6 @@ def run(argv: list[str], out: str, err: str, interrupt: float | None, limit: int
     if interrupt is None:
         signal.alarm(SECONDS)
     else:
-
         times = 0
 
         def ctrl_c(*_: object) -> None:
