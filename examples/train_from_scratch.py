@@ -1,6 +1,6 @@
 """Trains a network on infrared frames without any framework: the whole of it, to be read in one sitting.
 
-    python examples/train_from_scratch.py            # makes its own frames, about five minutes on two cores
+    python examples/train_from_scratch.py            # makes its own frames, about two minutes on two cores
     python examples/train_from_scratch.py ~/data/sirst trainval_v1
 
 `motes train` does the same with everything a long training needs: exact resuming, several devices, averages, reports.
