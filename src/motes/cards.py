@@ -57,8 +57,8 @@ class InputSpec:
     """From sensor counts to the network's input: scaling, channels, then (x - mean) / std per channel.
 
     ``scaling`` is used for 8-bit images, ``scaling_deep`` for everything deeper (16-bit counts, floats).
-    ``stride``: sides must be multiples of it; ``min_size``: no side may be shorter (px). ``tile``: side of the square
-    that inference runs at once on large frames (px).
+    ``stride``: sides must be multiples of it; ``min_size``: no side may be shorter, ``max_size``: none may be longer
+    (px; None: no limit). ``tile``: side of the square that inference runs at once on large frames (px).
     """
 
     channels: int = 3
@@ -68,9 +68,12 @@ class InputSpec:
     std: tuple[float, ...] = (1.0,)
     stride: int = 1
     min_size: int = 1
+    max_size: int | None = None
     tile: int = 512
 
     def __post_init__(self) -> None:
+        if self.max_size is not None and self.max_size < -(-self.min_size // self.stride) * self.stride:
+            raise CardError(f"input.max_size {self.max_size} is below the smallest side, min_size {self.min_size}")
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, self.channels):
                 raise CardError(f"input.{name} has {len(getattr(self, name))} values for {self.channels} channels")

@@ -61,7 +61,8 @@ def load_network(path: str | Path, model: str | None = None, variant: str | None
     load_published(net, state, str(path)).eval()
     card = stored or net.card
     options = own_options(card, name, found)
-    card = card.replace(variant=found, form=found or "train", options=options, source_sha256=sha256(path))
+    form = getattr(net, "form", card.form)
+    card = card.replace(variant=found, form=form, options=options, source_sha256=sha256(path))
     net.card = card
     return net, card
 

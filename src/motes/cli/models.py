@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from motes.cards import Card
+    from motes.cards import Card, InputSpec
 
 RESULTS = {"iou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa x1e-6", "miou": "mIoU", "ap": "AP"}
 
@@ -83,6 +83,10 @@ def _overview(cards: list[Card]) -> str:
     return text_table(["name", "task", ">params", ">MACs 256x256", "paper", "published"], rows)
 
 
+def _sides(spec: InputSpec) -> str:
+    return f"at least {spec.min_size}" if spec.max_size is None else f"{spec.min_size} to {spec.max_size}"
+
+
 def _details(card: Card) -> str:
     from motes.cli.tables import text_table
 
@@ -95,7 +99,7 @@ def _details(card: Card) -> str:
         ("code", card.url),
         ("variants", ", ".join(card.variants)),
         ("classes", ", ".join(card.classes)),
-        ("input", f"{spec.channels} channels, sides a multiple of {spec.stride}, at least {spec.min_size} px"),
+        ("input", f"{spec.channels} channels, sides a multiple of {spec.stride}, {_sides(spec)} px"),
         ("scaling", f"{spec.scaling.method}, deeper than 8 bits: {spec.scaling_deep.method}"),
         ("mean, std", f"{_numbers(spec.mean)}; {_numbers(spec.std)}"),
     ]

@@ -17,7 +17,7 @@ from torch import nn
 from motes.cards import METADATA_KEY, Card
 from motes.errors import MotesError
 from motes.export.forms import deployable, reparameterize
-from motes.export.parity import Bounds, ParityReport, Tile, compare, synthetic_tiles
+from motes.export.parity import Bounds, ParityReport, Tile, compare, fitting, synthetic_tiles
 
 OPSET = 17
 FREE = {0: "batch", 2: "height", 3: "width"}
@@ -88,7 +88,7 @@ def onnx_bytes(net: nn.Module, card: Card) -> bytes:
     """The serialised model of a network that is ready for export."""
     spec = card.input
     # Odd sides and two frames: nothing about the example may become a constant of the graph.
-    sides = [-(-max(n, spec.min_size) // spec.stride) * spec.stride for n in (51, 70)]
+    sides = [fitting(n, spec) for n in (51, 70)]
     example = torch.zeros(2, spec.channels, *sides)
     with warnings.catch_warnings(), torch.no_grad():
         # The TorchScript-based exporter: the other one is given up on adaptive pooling, takes 6 s instead of 0.2 s, and

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from motes.cards import Card
+from motes.cards import Card, InputSpec
 from motes.errors import MotesError
 
 SIZES = ((64, 64), (50, 70), (256, 256), (233, 311), (96, 128), (96, 128))
@@ -186,7 +186,7 @@ def synthetic_tiles(card: Card, sizes: Sequence[tuple[int, int]] = SIZES) -> lis
 
     spec, tiles, pending = card.input, [], []
     for seed, size in enumerate(sizes):
-        height, width = (fitting(n, spec.stride, spec.min_size) for n in size)
+        height, width = (fitting(n, spec) for n in size)
         pending.append(network_input(scene(height, width, seed, bits=8).pixels, spec))
         if seed + 1 == len(sizes) or sizes[seed + 1] != size:
             name = f"synthetic {seed + 1 - len(pending)}" + (f"-{seed}" if len(pending) > 1 else "")
@@ -214,5 +214,7 @@ def frames_of(card: Card, root: str | Path, split: str | None = None, count: int
     return tiles
 
 
-def fitting(length: int, stride: int, min_size: int) -> int:
-    return -(-max(length, min_size) // stride) * stride
+def fitting(length: int, spec: InputSpec) -> int:
+    """The side of at least ``length`` that a network takes, or the largest it takes."""
+    side = -(-max(length, spec.min_size) // spec.stride) * spec.stride
+    return side if spec.max_size is None else min(side, spec.max_size)

@@ -67,6 +67,10 @@ class Detector:
         # A tile that is a multiple of the stride needs no padding of its own.
         side = tile if tile is not None else spec.tile
         self.tile = -(-side // spec.stride) * spec.stride
+        if spec.max_size is not None and self.tile > spec.max_size:
+            if tile is not None:
+                raise MotesError(f"tiles of {tile} px are too large for '{self.card.name}', at most {spec.max_size} px")
+            self.tile = spec.max_size
         self._limit = 1.0 if tile is not None else WHOLE
         self.overlap = min(OVERLAP, self.tile // 4) if overlap is None else overlap
         spans(2 * self.tile, self.tile, self.overlap)  # raises where the overlap does not fit the tile
@@ -116,6 +120,8 @@ class Detector:
         height, width = size
         if max(height, width) <= self.tile:
             return False
+        if self.card.input.max_size is not None and max(height, width) > self.card.input.max_size:
+            return True
         return self._limit == 1.0 or height * width > self._limit * self.tile**2
 
     def _run(self, image: Image | np.ndarray, spec: InputSpec) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motes.cards import Card, list_models, model_card
-from motes.errors import CardError
+from motes.errors import CardError, MotesError
 from motes.naming import look_up
 
 __all__ = ["any_size", "create_model", "list_models", "model_card"]
@@ -27,7 +28,7 @@ def create_model(
     Args:
         name: a name of ``motes models``.
         variant: one of the card's variants; None is the network as published.
-        in_channels: bands of the input; default: the card's.
+        in_channels: bands of the input; default: the variant's, or the card's.
         num_classes: foreground classes; default: the card's.
         options: passed to the network's constructor.
 
@@ -41,21 +42,22 @@ def create_model(
     make = getattr(module, "create", None) or getattr(module, card.class_name)
     if variant is not None:
         options = {**getattr(module, "VARIANTS", {}).get(variant, {}), **options}
-    channels = card.input.channels if in_channels is None else in_channels
+    channels = options.pop("in_channels", card.input.channels) if in_channels is None else in_channels
+    options.pop("in_channels", None)
     classes = len(card.classes) if num_classes is None else num_classes
     try:
         net: nn.Module = make(in_channels=channels, num_classes=classes, **options)
     except TypeError as e:
         raise CardError(f"{name}: {e}") from None
-    card = card.replace(variant=variant, form=getattr(net, "form", card.form), options=options)
+    # What the options make of the size limits, a network knows itself: ``input_limits``, fields of InputSpec.
+    spec = dataclasses.replace(card.input, **getattr(net, "input_limits", {}))
+    card = card.replace(variant=variant, form=getattr(net, "form", card.form), options=options, input=spec)
     net.card = with_shape(card, channels, classes)
     return net
 
 
 def with_shape(card: Card, channels: int, classes: int) -> Card:
     """``card`` for a network with other bands or classes than published: statistics of three bands do not fit one."""
-    import dataclasses
-
     if channels != card.input.channels:
         spec = card.input
         mean, std = ((sum(v) / len(v),) for v in (spec.mean, spec.std))
@@ -68,13 +70,18 @@ def with_shape(card: Card, channels: int, classes: int) -> Card:
 class AnySize(nn.Module):
     """See :func:`any_size`."""
 
-    def __init__(self, net: nn.Module, stride: int, min_size: int) -> None:
+    def __init__(self, net: nn.Module, stride: int, min_size: int, max_size: int | None = None) -> None:
         super().__init__()
-        self.net, self.stride, self.min_size = net, stride, min_size
+        self.net, self.stride, self.min_size, self.max_size = net, stride, min_size, max_size
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         h, w = images.shape[-2:]
         bottom, right = (padding(n, self.stride, self.min_size) for n in (h, w))
+        if self.max_size is not None and max(h + bottom, w + right) > self.max_size:
+            raise MotesError(
+                f"a frame of {h}x{w} px is too large for {self.net.card.name}, no side may exceed {self.max_size} px",
+                "Detector and `motes detect` cut larger frames into tiles",
+            )
         if not bottom and not right:
             return self.net(images)
         mode = "reflect" if bottom < h and right < w else "replicate"
@@ -88,10 +95,11 @@ def any_size(net: nn.Module) -> nn.Module:
     """``net`` for frames of any size: pads to its card's stride and minimum, and crops the logits back.
 
     Padding mirrors the frame to the right and below (repeats its edge where it is too small to mirror), after
-    normalisation. Nothing is resized.
+    normalisation. Nothing is resized. MotesError for a frame with a side above the card's maximum.
     """
     spec = net.card.input
-    return net if spec.stride == 1 and spec.min_size == 1 else AnySize(net, spec.stride, spec.min_size)
+    free = spec.stride == 1 and spec.min_size == 1 and spec.max_size is None
+    return net if free else AnySize(net, spec.stride, spec.min_size, spec.max_size)
 
 
 def padding(length: int, stride: int, min_size: int) -> int:
