@@ -12,7 +12,6 @@ target, which makes them indistinguishable; this one keeps their order.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +20,23 @@ import numpy as np
 
 from motes.cards import Card, InputSpec, Scaling
 from motes.classical.max_median import max_median
+from motes.classical.options import Option, flag, odd
 from motes.classical.tophat import top_hat
 from motes.errors import CardError
 from motes.naming import look_up
 
 COUNTS = InputSpec(channels=1, scaling=Scaling("fixed", 0, 1), scaling_deep=Scaling("fixed", 0, 1), tile=1 << 20)
 """Counts as they are in the file, and always the whole frame: the threshold rule needs the frame's mean and std."""
+
+GREY = InputSpec(
+    channels=1,
+    scaling=Scaling("range"),
+    scaling_deep=Scaling("robust", low=4.0, high=6.0),
+    std=(1 / 255,),
+    tile=1 << 20,
+)
+"""For methods with constants in grey levels (0..255). 8-bit counts stay as they are; in deeper frames the median comes
+to grey level 102 and one robust standard deviation to 25.5 of them, unclipped, so that a target keeps its contrast."""
 
 _FLOOR = 1e-6  # smallest z / k: keeps the logit finite where the map is at or below its mean
 
@@ -35,8 +45,11 @@ _FLOOR = 1e-6  # smallest z / k: keeps the logit finite where the map is at or b
 class Method:
     """What a training-free method is: its function, its paper and its defaults.
 
-    ``k`` is the threshold in standard deviations above the mean of the map. ``card`` is the method's card, so that it
-    is listed and recorded like a network.
+    ``function`` takes an [H, W] frame and ``options`` by name, and returns the [H, W] float32 map. ``k`` is the
+    threshold in standard deviations above the mean of the map. ``input`` is COUNTS, or GREY for a method whose
+    constants are grey levels. ``fits`` checks options against each other: it takes them by name and returns what is
+    wrong ("step 20 is larger than patch 10"), or None. ``card`` is the method's card, so that it is listed and
+    recorded like a network.
     """
 
     name: str
@@ -46,7 +59,19 @@ class Method:
     paper: str
     venue: str
     year: int
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
+    input: InputSpec = COUNTS
+    fits: Callable[..., str | None] | None = None
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults, and what was ``given`` instead; raises CardError for a name or a value that is wrong."""
+        for name in given:
+            look_up(f"option of {self.name}", name, [*self.options, "k"], CardError)
+        options = {n: o.value(f"{self.name}: {n}", given.get(n, o.default)) for n, o in self.options.items()}
+        wrong = self.fits(**options) if self.fits else None
+        if wrong:
+            raise CardError(f"{self.name}: {wrong}")
+        return options
 
     @property
     def card(self) -> Card:
@@ -59,8 +84,8 @@ class Method:
             venue=self.venue,
             year=self.year,
             form="classical",
-            input=COUNTS,
-            options={**self.options, "k": self.k},
+            input=self.input,
+            options={**self.read({}), "k": self.k},
         )
 
 
@@ -75,7 +100,7 @@ METHODS: dict[str, Method] = {
             paper="Morphology-based algorithm for point target detection in infrared backgrounds",
             venue="Proc. SPIE 1954",
             year=1993,
-            options={"size": 5},
+            options={"size": Option(5, odd(), "side of the square, px")},
         ),
         Method(
             name="max-median",
@@ -85,7 +110,10 @@ METHODS: dict[str, Method] = {
             paper="Max-mean and max-median filters for detection of small targets",
             venue="Proc. SPIE 3809",
             year=1999,
-            options={"size": 5, "positive": True},
+            options={
+                "size": Option(5, odd(), "samples in a line"),
+                "positive": Option(True, flag, "cut the map at 0"),
+            },
         ),
     )
 }
@@ -97,15 +125,9 @@ class ClassicalBackend:
 
     def __init__(self, method: Method, k: float | None = None, **options: Any) -> None:
         """Raises CardError for an option the method does not have, or a value it cannot use."""
-        known = [p for p in inspect.signature(method.function).parameters if p != "image"]
-        for name in options:
-            look_up(f"option of {method.name}", name, [*known, "k"], CardError)
         self.method = method
-        self.options = {**method.options, **options}
+        self.options = method.read(options)
         self.k = float(method.k if k is None else k)
-        size = self.options.get("size", 3)
-        if not isinstance(size, int) or size < 3 or size % 2 == 0:
-            raise CardError(f"{method.name}: size is a window side in px and must be odd and at least 3, found {size}")
         if not self.k > 0:
             raise CardError(f"{method.name}: k counts standard deviations above the mean and must be > 0, found {k}")
         self.card = method.card.replace(options={**self.options, "k": self.k})
