@@ -1,4 +1,4 @@
-"""``motes data``: what a data set holds, what is wrong with it, how to split it."""
+"""``motes data``: what a data set holds, what is wrong with it, how to split it, and making new ones."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ Twins = Annotated[float, typer.Option("--twins", help="Correlation above which t
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
+    import motes.cli.noisy
     import motes.cli.synthesize
 
     data = typer.Typer(help="Look into data sets, check, split and make them.", no_args_is_help=True)
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     data.command("check")(check_command)
     data.command("split")(split_command)
     motes.cli.synthesize.register(data)
+    motes.cli.noisy.register(data)
     app.add_typer(data, name="data")
 
 

@@ -46,6 +46,12 @@ def recipes(
     if name is not None:
         typer.echo(dump_recipe(load_recipe(name)))
         return
+    from motes.cli.tables import text_table
+
+    rows = []
     for known in recipe_names():
         recipe = load_recipe(known)
-        typer.echo(f"{known:36} {recipe.model.name} on {recipe.data.name}, {recipe.loop.epochs} epochs")
+        loop, rate = recipe.loop, f"{recipe.optimizer.name} {recipe.optimizer.lr:g}"
+        losses = " + ".join(part.name for part in recipe.losses)
+        rows.append([known, recipe.data.name, recipe.transform.crop, loop.batch_size, loop.epochs, losses, rate])
+    typer.echo(text_table(["recipe", "data", ">crop", ">batch", ">epochs", "loss", "optimiser"], rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -44,7 +45,9 @@ class DataPart(Part):
     name: str = ""  # how results name the data set
     root: str | None = None  # a folder, or a name under MOTES_DATA
     layout: str | None = None
-    train: str | None = None  # a split of the data set, or a list of ids (.txt; shipped ones as lists/NAME.txt)
+    # A split of the data set ("trainval | train": the first of these it has), or a list of ids (.txt; shipped ones as
+    # lists/NAME.txt).
+    train: str | None = None
     val: str | None = None  # likewise; none: ``val_fraction`` of train is carved out
     val_fraction: float = Field(0.15, ge=0, lt=1)
     exclude: tuple[str, ...] = ()  # lists of ids that must not be trained on
@@ -59,6 +62,8 @@ class TransformPart(Part):
     long_side: tuple[float, float] = (0.5, 2.0)  # serankdet: the long side, relative to crop
     scale: tuple[float, float] = (0.5, 2.0)  # target: magnification of the frame
     centred: float = Field(0.8, ge=0, le=1)  # target: how often a crop holds a target on purpose
+    paste: float = Field(0.0, ge=0, le=1)  # how often targets of other frames are copied into this one
+    pasted: int = Field(3, ge=1)  # at most so many
     flip: float = Field(0.5, ge=0, le=1)
     rotate: bool = False  # by multiples of 90 degrees, and vertical flips
     blur: float = Field(0.5, ge=0, le=1)
@@ -145,12 +150,16 @@ class Recipe(Part):
 
 
 def recipe_names() -> list[str]:
-    """The shipped recipes."""
-    return sorted(p.name[:-5] for p in resources.files("motes.recipes").iterdir() if p.name.endswith(".yaml"))
+    """The shipped recipes: every network on every data set, and the files that stand alone."""
+    pairs = [f"{network}_{data}" for network in _shipped("networks") for data in _shipped("data")]
+    return sorted([*_shipped("."), *pairs])
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
     """A shipped recipe by name, or a YAML file by path, with ``key.sub=value`` changes applied.
+
+    ``<network>_<data>`` is put together: ``data/<data>.yaml``, changed by ``networks/<network>.yaml``, changed by what
+    that file says under ``per_data`` about this data set (or the one it is ``like``).
 
     Raises MotesError naming the file, the key and the nearest known one.
     """
@@ -158,17 +167,10 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise MotesError(f"no recipe file {path}", "`motes recipes` lists the shipped ones")
-        text, where, default_name = path.read_text(encoding="utf-8"), str(path), path.stem
+        values, where, default_name = _read(path, str(path)), str(path), path.stem
     else:
         look_up("recipe", name, recipe_names())
-        text = (resources.files("motes.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
-        where, default_name = f"recipe '{name}'", name
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise MotesError(f"{where} is not valid YAML: {' '.join(str(e).split())}") from None
-    if not isinstance(values, dict):
-        raise MotesError(f"{where} holds no keys")
+        values, where, default_name = _shipped_values(name), f"recipe '{name}'", name
     for item in overrides:
         _override(values, item)
     values.setdefault("name", default_name)
@@ -191,6 +193,45 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe with every default written out, as YAML."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _shipped(folder: str) -> list[str]:
+    return sorted(p.name[:-5] for p in _recipes(folder).iterdir() if p.name.endswith(".yaml"))
+
+
+def _recipes(folder: str) -> Traversable:
+    return resources.files("motes.recipes") / folder
+
+
+def _shipped_values(name: str) -> dict[str, Any]:
+    if name in _shipped("."):
+        return _read(_recipes(".") / f"{name}.yaml", name)
+    network = next(n for n in _shipped("networks") if name.removeprefix(f"{n}_") in _shipped("data"))
+    data = name.removeprefix(f"{network}_")
+    values = _read(_recipes("data") / f"{data}.yaml", data)
+    like = values.pop("like", data)
+    of_network = _read(_recipes("networks") / f"{network}.yaml", network)
+    changes = of_network.pop("per_data", {})
+    return _merged(_merged(values, of_network), changes.get(data, changes.get(like, {})))
+
+
+def _read(file: Path | Traversable, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as e:
+        raise MotesError(f"{where} is not valid YAML: {' '.join(str(e).split())}") from None
+    if not isinstance(values, dict):
+        raise MotesError(f"{where} holds no keys")
+    return values
+
+
+def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``below`` with the keys of ``above``, mappings merged."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def _override(values: dict[str, Any], item: str) -> None:

@@ -18,6 +18,7 @@ from motes.data import Sample
 from motes.errors import DataError
 from motes.imaging import fix_scaling, network_input, read_image, read_mask, scale
 from motes.training.recipe import TransformPart
+from motes.training.pasting import paste_targets
 from motes.training.transforms import augment
 
 Key = tuple[int, int]
@@ -51,9 +52,15 @@ class TrainingSet(Dataset[tuple[np.ndarray, np.ndarray, str]]):
         epoch, index = key
         pixels, mask = self._load(index)
         rng = np.random.default_rng((self.seed, epoch, index))
-        scaled = scale(pixels, fix_scaling(pixels, self.spec).scaling)
+        scaled = self._scaled(pixels)
+        if self.transform.paste and rng.random() < self.transform.paste:
+            donor, donor_mask = self._load(int(rng.integers(len(self.samples))))
+            scaled, mask = paste_targets(scaled, mask, self._scaled(donor), donor_mask, self.transform.pasted, rng)
         scaled, mask = augment(scaled, mask, self.transform, rng)
         return network_input(scaled, self.scaled_spec), mask[None].astype(np.float32), self.samples[index].name
+
+    def _scaled(self, pixels: np.ndarray) -> np.ndarray:
+        return scale(pixels, fix_scaling(pixels, self.spec).scaling)
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self.samples[index]

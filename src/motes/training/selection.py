@@ -75,9 +75,12 @@ def find_root(text: str | None) -> Path:
 
 
 def chosen(data: Dataset, which: str | None) -> list[Sample]:
-    """The samples of a split, or of a list file."""
-    if which is None or not which.endswith(".txt"):
-        return data.split(which)
+    """The samples of a split (of ``a | b`` the first that there is), or of a list file."""
+    if which is None:
+        return data.split(None)
+    if not which.endswith(".txt"):
+        names = [name.strip() for name in which.split("|")]
+        return data.split(next((n for n in names if _has(data, n)), names[0]))
     names = read_list(which)
     missing = [n for n in names if n not in data.samples]
     if missing:
@@ -85,6 +88,14 @@ def chosen(data: Dataset, which: str | None) -> list[Sample]:
             f"{which}: {len(missing)} of {len(names)} ids are not in {data.root}, for instance {missing[0]}"
         )
     return [data.samples[n] for n in names]
+
+
+def _has(data: Dataset, split: str) -> bool:
+    try:
+        data.split_name(split)
+    except DataError:
+        return False
+    return True
 
 
 def read_list(file: str) -> list[str]:

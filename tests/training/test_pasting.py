@@ -1,0 +1,66 @@
+"""Copied targets look like targets, and the mask says exactly where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from motes.metrics import components
+from motes.training.pasting import paste_targets
+
+SHAPE = np.array([[0, 1, 1], [1, 1, 1], [0, 1, 0]], bool)  # six pixels, no symmetry
+
+
+def donor(contrast: float = 0.5, background: float = 0.3, bands: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    mask = np.zeros((40, 50), bool)
+    mask[10:13, 20:23] = SHAPE
+    mask[30:33, 40:43] = SHAPE
+    pixels = np.full((40, 50, bands), background, np.float32)
+    pixels[mask] += contrast
+    return pixels, mask
+
+
+def empty(bands: int = 1, level: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    return np.full((64, 48, bands), level, np.float32), np.zeros((64, 48), bool)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_adds_the_contrast_of_the_target_and_nothing_else(seed: int) -> None:
+    pixels, mask = paste_targets(*empty(), *donor(), 2, np.random.default_rng(seed))
+    found = components(mask)
+    assert found.areas.tolist() == [6, 6]
+    assert np.allclose(pixels[~mask], 0.1)  # the donor's background is flat: its level must not come along
+    for label in (1, 2):
+        added = pixels[found.labels == label] - 0.1
+        assert np.allclose(added, added[0]) and 0.7 * 0.5 - 1e-6 <= added[0, 0] <= 1.3 * 0.5 + 1e-6
+
+
+def test_targets_are_kept_apart() -> None:
+    pixels, mask = empty()
+    mask[30:33, 20:23] = True
+    for seed in range(30):
+        _, pasted = paste_targets(pixels, mask, *donor(), 2, np.random.default_rng(seed))
+        assert (pasted >= mask).all()
+        assert components(pasted).areas.tolist().count(6) == len(components(pasted)) - 1
+
+
+def test_the_generator_decides_everything() -> None:
+    first, again, other = (paste_targets(*empty(), *donor(), 1, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+    assert not np.array_equal(first[1], other[1])
+    assert len(components(first[1])) == 1
+
+
+@pytest.mark.parametrize(("bands", "donor_bands"), [(3, 1), (1, 3), (3, 3)])
+def test_bands_are_those_of_the_frame(bands: int, donor_bands: int) -> None:
+    pixels, mask = paste_targets(*empty(bands), *donor(bands=donor_bands), 1, np.random.default_rng(0))
+    assert pixels.shape == (64, 48, bands) and mask.any()
+
+
+@pytest.mark.parametrize("frame", [(np.zeros((5, 5, 1), np.float32), np.zeros((5, 5), bool)), empty()])
+def test_what_does_not_fit_or_is_not_there_changes_nothing(frame: tuple[np.ndarray, np.ndarray]) -> None:
+    pixels, mask = donor()
+    if frame[1].size > 100:
+        mask = np.zeros_like(mask)
+    out = paste_targets(*frame, pixels, mask, 3, np.random.default_rng(0))
+    assert out[0] is frame[0] and out[1] is frame[1]
