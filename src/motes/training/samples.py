@@ -17,8 +17,8 @@ from motes.cards import InputSpec, Scaling
 from motes.data import Sample
 from motes.errors import DataError
 from motes.imaging import fix_scaling, network_input, read_image, read_mask, scale
-from motes.training.recipe import TransformPart
 from motes.training.pasting import paste_targets
+from motes.training.recipe import TransformPart
 from motes.training.transforms import augment
 
 Key = tuple[int, int]
