@@ -6,12 +6,22 @@ targets", Proc. SPIE 3809, 1999.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+
+from motes.classical.windows import LINES, Border, as_frame, lines, with_border
 
 _STRIP = 128  # rows filtered at once: the line windows of a strip stay in the cache, and memory stays bounded
 
 
-def max_median(image: np.ndarray, size: int = 5, positive: bool = True) -> np.ndarray:
+def max_median(
+    image: np.ndarray,
+    size: int = 5,
+    positive: bool = True,
+    border: Border = "symmetric",
+    diagonals: Literal["both", "anti"] = "both",
+) -> np.ndarray:
     """``image`` minus the largest of its vertical, horizontal and two diagonal line medians.
 
     Args:
@@ -19,27 +29,24 @@ def max_median(image: np.ndarray, size: int = 5, positive: bool = True) -> np.nd
         size: samples in each line, odd; the pixel itself is the middle one. A target wider than (size - 1) / 2 px
             along all lines survives in a median and is subtracted from itself.
         positive: cut the map at 0. The filter is signed: darker-than-the-lines pixels come out negative.
+        border: "symmetric" mirrors with the edge pixel repeated, "replicate" repeats the edge pixel.
+        diagonals: "anti" leaves the main diagonal out, as ISTD-python does by a slip; its settings are ``size=15``,
+            ``border="replicate"``.
 
     Returns:
-        [H, W] float32 counts. The border is mirrored with the edge pixel repeated ("symmetric").
+        [H, W] float32 counts.
     """
-    frame = np.asarray(image, dtype=np.float32)
-    h, w = frame.shape
-    r = size // 2
-    padded = np.pad(frame, r, mode="symmetric")
+    frame = as_frame(image)
+    h = frame.shape[0]
     out = np.empty_like(frame)
-    steps = ((1, 0), (0, 1), (1, 1), (1, -1))
+    steps = LINES if diagonals == "both" else [step for step in LINES if step != (1, 1)]
     for top in range(0, h, _STRIP):
-        rows = min(_STRIP, h - top)
-        background = np.full((rows, w), -np.inf, np.float32)
-        for dy, dx in steps:
-            line = [
-                padded[top + r + k * dy : top + r + k * dy + rows, r + k * dx : r + k * dx + w]
-                for k in range(-r, r + 1)
-            ]
-            median = _median(line)
-            np.maximum(background, median, out=background)
-        np.subtract(frame[top : top + rows], background, out=out[top : top + rows])
+        bottom = min(top + _STRIP, h)
+        padded = with_border(frame, size // 2, border, top, bottom)
+        background = np.full((bottom - top, frame.shape[1]), -np.inf, np.float32)
+        for step in steps:
+            np.maximum(background, _median(lines(padded, size, step)), out=background)
+        np.subtract(frame[top:bottom], background, out=out[top:bottom])
     return np.maximum(out, 0, out=out) if positive else out
 
 
