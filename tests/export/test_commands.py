@@ -74,6 +74,15 @@ def test_models_of_one_name_and_json(motes) -> None:
     assert card["published"][0]["data"] == "SIRST"
 
 
+def test_models_of_shipped_weights(motes) -> None:
+    from motes.inference import list_weights, read_onnx_card
+
+    card = read_onnx_card(list_weights()["repisdnet-sirst"])
+    _, out, _ = motes("models", "repisdnet-sirst")
+    assert "measured here" in out
+    assert f"{card.measured[0]['iou']:.4f}" in out
+
+
 def test_models_measured(motes) -> None:
     _, out, _ = motes("models", "repisdnet", "--measure", "--json")
     assert json.loads(out)[0]["complexity"]["deploy"] == {"params": 279_106, "macs_256": 6_402_617_856}

@@ -20,7 +20,7 @@ def test_data_files_are_installed() -> None:
     """Of the wheel, where the tests run on an installed one (as .ci/run does)."""
     source = REPOSITORY / "src" / "motes"
     expected = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.suffix in (".yaml", ".txt", ".onnx")}
-    assert {"models/repisdnet.yaml", "recipes/repisdnet_sirst.yaml", "recipes/lists/sirst_fit.txt"} <= expected
+    assert {"models/repisdnet.yaml", "recipes/networks/repisdnet.yaml", "recipes/lists/sirst_fit.txt"} <= expected
     installed = resources.files("motes")
     missing = [name for name in sorted(expected | {"py.typed"}) if not installed.joinpath(name).is_file()]
     assert missing == []

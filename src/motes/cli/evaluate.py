@@ -45,6 +45,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
     """Score weights on a data set under a named protocol."""
+    from motes.imaging import check_writable
     from motes.metrics import protocol as find_protocol
 
     rule = find_protocol(protocol)
@@ -59,6 +60,7 @@ def evaluate(
         shown = show_dir or folder / "show"
         if every:
             one, shown = one / Path(file).stem, shown / Path(file).stem
+        check_writable(one)
         result = run(
             load(file, model, variant, backend), samples, data=name, split=chosen, rule=rule, masks=masks,
             weights_sha256=sha256_of(file), out=one, show=shown if show or show_dir else None, probabilities=save_prob,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,10 +26,12 @@ def models(
 ) -> None:
     """List the networks: parameters, multiply-accumulates, paper, published results.
 
-    One name shows its whole card. MACs are those of the convolutions for one 256x256 frame.
+    One name, also that of shipped weights, shows the whole card. MACs are those of the convolutions at 256x256.
     """
     from motes.cards import list_models, model_card
     from motes.errors import CardError
+    from motes.inference.backend import list_weights
+    from motes.inference.onnx_card import read_onnx_card
     from motes.naming import look_up
 
     if task is not None:
@@ -39,8 +41,8 @@ def models(
     if not names:
         if pattern:
             raise CardError(f"no network matches '{name}'", f"known: {', '.join(list_models(task))}")
-        look_up("model", name, list_models(task), CardError)
-    cards = [model_card(n) for n in names]
+        names = [look_up("model", name, [*list_models(task), *list_weights()], CardError)]
+    cards = [model_card(n) if n in list_models() else read_onnx_card(list_weights()[n]) for n in names]
     if measure:
         cards = [c.replace(complexity=_measured(c.name)) for c in cards]
     if as_json:
@@ -107,20 +109,28 @@ def _details(card: Card) -> str:
     if card.complexity:
         rows = [[form, f"{v['params']:,}", f"{v['macs_256']:,}"] for form, v in card.complexity.items()]
         parts.append(text_table(["form", ">parameters", ">MACs 256x256"], rows))
-    if card.published:
-        keys = [k for k in RESULTS if any(k in row for row in card.published)]
-        results = [
-            [row.get("data"), row.get("split"), row.get("protocol"), *(_value(row, k) for k in keys), row.get("source")]
-            for row in card.published
-        ]
-        parts.append(text_table(["data", "split", "protocol", *(f">{RESULTS[k]}" for k in keys), "source"], results))
-    return "\n\n".join(parts)
+    parts += [_results("published", card.published), _results("measured here", card.measured)]
+    return "\n\n".join(p for p in parts if p)
+
+
+def _results(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    from motes.cli.tables import text_table
+
+    if not rows:
+        return ""
+    keys = [k for k in RESULTS if any(k in row for row in rows)]
+    cells = [
+        [row.get("data"), row.get("split"), row.get("protocol"), *(_value(row, k) for k in keys), row.get("source")]
+        for row in rows
+    ]
+    columns = ["data", "split", "protocol", *(f">{RESULTS[k]}" for k in keys), "source"]
+    return f"{title}\n{text_table(columns, cells)}"
 
 
 def _ends(complexity: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """What the first form (training) and the last one (deploy) cost."""
-    forms = list(complexity.values())
-    return (forms[0], forms[-1]) if forms else ({}, {})
+    """What training costs, and what is run in the end, if that is less."""
+    train = complexity.get("train", {})
+    return train, complexity.get("deploy", train)
 
 
 def _change(first: float | None, last: float | None, unit: str) -> str | None:

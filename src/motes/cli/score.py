@@ -44,7 +44,9 @@ def score_command(
     not be scored: the others are, and the list says which.
     """
     from motes.errors import DataError
+    from motes.imaging import check_writable
 
+    check_writable(output)
     if merge:
         score, run = _merged(folders)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from motes.imaging.headers import MAX_PIXELS
 from motes.imaging.masks import read_mask
-from motes.imaging.paths import IMAGE_SUFFIXES, atomic_path, is_image_path
+from motes.imaging.paths import IMAGE_SUFFIXES, atomic_path, check_writable, is_image_path
 from motes.imaging.reading import Image, image_size, read_image
 from motes.imaging.resizing import FILTERS, resize
 from motes.imaging.scaling import fix_scaling, network_input, scale, scaling_limits
@@ -19,6 +19,7 @@ __all__ = [
     "MAX_PIXELS",
     "Image",
     "atomic_path",
+    "check_writable",
     "fix_scaling",
     "image_size",
     "is_image_path",

@@ -49,6 +49,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def check_writable(folder: str | Path) -> None:
+    """Raises OSError, naming ``folder``, where files cannot be written into it (or it cannot be made); leaves nothing.
+
+    For commands that work for minutes before they write.
+    """
+    folder = Path(folder)
+    existing = next((p for p in (folder, *folder.parents) if p.exists()), Path())
+    probe = existing / f".motes-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        probe.touch()
+    except OSError as e:
+        raise OSError(e.errno or errno.EIO, e.strerror or str(e), str(folder)) from e
+    _remove(probe)
+
+
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
