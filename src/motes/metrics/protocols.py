@@ -93,6 +93,12 @@ PROTOCOLS: dict[str, Protocol] = {
             source="motes' default; Pd and Fa are those of BasicIRSTD and of pyirstdmetrics' basic class",
         ),
         Protocol(
+            "acm",
+            "ACM and ALCNet: 512x512, IoU pooled, nIoU the mean over images",
+            resolution=(512, 512),
+            source="open-acm and acm-pytorch (no target metrics there: Pd and Fa by the native rules)",
+        ),
+        Protocol(
             "serankdet",
             "SeRankDet and ABC toolbox: 512x512, Fa by area membership",
             resolution=(512, 512),
