@@ -1,4 +1,4 @@
-"""Top-hat and max-median: the numbers of the public code, and what turns a map into targets."""
+"""Top-hat, max-median, max-mean: the numbers of the public code; what all methods keep to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from motes.classical import METHODS, classical_backend
+from motes.classical.max_mean import max_mean
 from motes.classical.max_median import max_median
 from motes.classical.tophat import top_hat
 from motes.errors import CardError
@@ -16,7 +17,15 @@ from motes.inference import Backend, Detector
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "classical"
 FACTS = json.loads((REFERENCE / "filters.json").read_text(encoding="utf-8"))
-ORACLES = {"tophat_sq5": ("tophat", {}), "maxmedian_5": ("max-median", {"positive": False})}
+ORACLES = {
+    "tophat_sq5": ("tophat", {}),
+    "maxmedian_5": ("max-median", {"positive": False}),
+    "maxmedian_istd": ("max-median", {"size": 15, "border": "replicate", "diagonals": "anti"}),
+    "maxmean_5": ("max-mean", {"positive": False}),
+}
+OF_COUNTS = ["tophat", "max-median", "max-mean", "lcm", "mpcm", "rlcm", "tllcm"]
+OF_DIFFERENCES = ["tophat", "max-median", "max-mean", "mpcm"]
+WINDOWED = [*OF_COUNTS, "wslcm"]
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +45,7 @@ def test_maps_of_the_public_code(case: str, cases: dict[str, np.ndarray]) -> Non
     assert np.abs(response - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("case", FACTS["outputs"])
-def test_threshold_rule_of_the_reference(case: str, cases: dict[str, np.ndarray]) -> None:
-    """p > 0.5 selects exactly the pixels of "map > mean + 5 std"."""
-    key, image = case.split("__")
-    method, options = ORACLES[key]
-    frame = cases[f"x__{image}"] / FACTS["inputs"][image]["q"]
-    logits = classical_backend(method, k=5, **options).run(frame[None, None].astype(np.float32))
-    assert np.count_nonzero(logits > 0) == FACTS["outputs"][case]["pixels_by_threshold_rule"]["mean+5std"]
-
-
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_COUNTS)
 def test_probability_keeps_the_order_and_the_meaning_of_t(name: str) -> None:
     """p > t means map > mean + k t / (1 - t) std, and strong targets stay apart where a logistic would saturate."""
     rng = np.random.default_rng(0)
@@ -61,7 +60,7 @@ def test_probability_keeps_the_order_and_the_meaning_of_t(name: str) -> None:
     assert probability[30, 40] < probability[80, 90] < 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", WINDOWED)
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (2, 3), (40, 7)])
 def test_any_size_and_flat_frames_hold_no_target(name: str, size: tuple[int, int]) -> None:
     detector = Detector(name)
@@ -69,13 +68,14 @@ def test_any_size_and_flat_frames_hold_no_target(name: str, size: tuple[int, int
     assert detector.probability(np.arange(size[0] * size[1], dtype=np.uint16).reshape(size)).shape == size
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_COUNTS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
-def test_a_constant_and_a_gain_change_nothing(name: str, dtype: type) -> None:
+def test_depth_and_gain_change_nothing_nor_does_an_offset_to_differences(name: str, dtype: type) -> None:
     frame = np.random.default_rng(1).integers(0, 60, (50, 60))
     frame[20:22, 30:32] = 120
     expected = Detector(name).probability(frame.astype(np.uint8))
-    np.testing.assert_allclose(Detector(name).probability((frame + 100).astype(dtype)), expected, atol=1e-5)
+    offset = 100 if name in OF_DIFFERENCES else 0
+    np.testing.assert_allclose(Detector(name).probability((frame + offset).astype(dtype)), expected, atol=1e-5)
     if dtype is not np.uint8:
         np.testing.assert_allclose(Detector(name).probability((frame * 97).astype(dtype)), expected, atol=1e-5)
 
@@ -108,18 +108,29 @@ def test_top_hat_erases_what_is_larger_than_its_square() -> None:
 
 
 @pytest.mark.parametrize("size", [3, 5, 9])
-def test_max_median_against_its_definition(size: int) -> None:
+@pytest.mark.parametrize(("border", "mode"), [("symmetric", "symmetric"), ("replicate", "edge")])
+@pytest.mark.parametrize(("method", "statistic"), [(max_median, np.median), (max_mean, np.mean)])
+def test_line_filters_against_their_definition(method, statistic, border: str, mode, size: int, monkeypatch) -> None:
+    monkeypatch.setattr("motes.classical.windows._STRIP", 64 * 21)
     frame = np.random.default_rng(2).integers(0, 1000, (150, 21)).astype(np.float64)
     r = size // 2
-    padded = np.pad(frame, r, mode="symmetric")
+    padded = np.pad(frame, r, mode=mode)
     expected = np.empty_like(frame)
     for i in range(frame.shape[0]):
         for j in range(frame.shape[1]):
             window = padded[i : i + size, j : j + size]
             lines = (window[r], window[:, r], window.diagonal(), window[:, ::-1].diagonal())
-            expected[i, j] = frame[i, j] - max(np.median(line) for line in lines)
-    np.testing.assert_array_equal(max_median(frame, size, positive=False), expected)
-    np.testing.assert_array_equal(max_median(frame, size), np.maximum(expected, 0))
+            expected[i, j] = frame[i, j] - max(statistic(line) for line in lines)
+    np.testing.assert_allclose(method(frame, size, positive=False, border=border), expected, atol=1e-4)
+    np.testing.assert_allclose(method(frame, size, border=border), np.maximum(expected, 0), atol=1e-4)
+
+
+def test_max_median_without_the_main_diagonal() -> None:
+    """A bright main diagonal is background to four lines, and a target to the three of ISTD-python."""
+    frame = np.zeros((21, 21))
+    np.fill_diagonal(frame, 9)
+    assert max_median(frame)[10, 10] == 0
+    assert max_median(frame, diagonals="anti")[10, 10] == 9
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
@@ -136,7 +147,7 @@ def test_table_states_the_facts(method) -> None:
         ({"sise": 5}, "unknown option of tophat 'sise' (did you mean 'size'?)"),
         ({"size": 4}, "must be odd and at least 3, found 4"),
         ({"size": 5.5}, "must be odd"),
-        ({"k": 0}, "must be > 0"),
+        ({"k": 0}, "must be a number > 0"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:

@@ -62,7 +62,7 @@ NAMES = [
 ]
 
 VALUES = [
-    ("detect {image} -o {o} -m tophat --set size=abc", "'abc' is neither a number nor true or false"),
+    ("detect {image} -o {o} -m tophat --set size=abc", "must be odd and at least 3, found 'abc'"),
     ("detect {image} -o {o} -m tophat -t 1.5", "a threshold is a probability in [0, 1), found 1.5"),
     ("detect {image} -o {o} -m tophat --tile 4", "tiles of 4 px are too small"),
     ("detect {image} -o {o} -m tophat --fa 5", "the card of 'tophat' has no calibration curve"),

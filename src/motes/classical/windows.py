@@ -115,7 +115,7 @@ def ratio_floor(frame: np.ndarray) -> float:
 
 
 def cell_border(shape: tuple[int, ...], size: int) -> Border:
-    """The zero border of the published local-contrast code; mirrored where a side is shorter than the 3 ``size`` window.
+    """The zero border of the published local-contrast code; mirrored where a side is below 3 ``size``, the window.
 
     With zeros, hardly a cell of so small a frame would hold image, and a flat frame would respond.
     """

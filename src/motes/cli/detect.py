@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from motes.cli.settings import HELP as SETTINGS
+
 if TYPE_CHECKING:
     from motes.inference import Backend, Detections, Detector
     from motes.inference.run import Summary
@@ -30,7 +32,9 @@ def detect(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="A .onnx file, a shipped network, 'tophat' or 'max-median'."),
+        typer.Option(
+            "--model", "-m", help="A .onnx file, a shipped network, or a training-free method: tophat, mpcm ..."
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="onnx, openvino, or torch (needs motes\\[train]).")] = "onnx",
     threshold: Annotated[
@@ -49,9 +53,7 @@ def detect(
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Descend into folders.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished images again.")] = False,
     limit_threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to use.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Setting of a training-free method: size=7.")
-    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SETTINGS)] = None,
 ) -> None:
     """Find targets in images.
 
@@ -82,6 +84,7 @@ def detect(
 def _detector(
     model: str | None, backend: str, settings: Sequence[str], threads: int | None, **options: Any
 ) -> Detector:
+    from motes.cli.settings import settings as read_settings
     from motes.errors import CardError, MotesError
     from motes.inference import Detector
     from motes.inference.backend import BACKENDS
@@ -96,7 +99,7 @@ def _detector(
         if settings:
             raise CardError("--set is for training-free methods")
         return Detector(backend=_torch(model, threads), **options)
-    return Detector(model, backend, threads=threads, **options, **dict(_setting(text) for text in settings))
+    return Detector(model, backend, threads=threads, **options, **read_settings(settings))
 
 
 def _torch(model: str | None, threads: int | None) -> Backend:
@@ -118,22 +121,6 @@ def _torch(model: str | None, threads: int | None) -> Backend:
     backend.path = Path(model)  # so that other weights under the same card count as changed settings
     loaded: Backend = backend
     return loaded
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    from motes.errors import CardError
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise CardError(f"--set {text}: expected NAME=VALUE, for instance size=7")
-    if value.lower() in ("true", "false"):
-        return name, value.lower() == "true"
-    for convert in (int, float):
-        try:
-            return name, convert(value)
-        except ValueError:
-            continue
-    raise CardError(f"--set {text}: '{value}' is neither a number nor true or false")
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from motes.errors import CheckpointError, DataError, MissingExtraError
+from motes.cli.settings import HELP as SETTINGS
+from motes.cli.settings import settings as read_settings
+from motes.errors import CardError, CheckpointError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from motes.data import Sample
@@ -42,6 +44,7 @@ def evaluate(
     mask: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Another mask for one frame.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead of the protocol's thresholds.")] = None,
     save_prob: Annotated[bool, typer.Option("--save-prob", help="Write probability maps, for motes plot.")] = False,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SETTINGS)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
     """Score weights on a data set under a named protocol."""
@@ -55,14 +58,17 @@ def evaluate(
     samples, name, chosen = frames(data, split, layout, image_dir, mask_dir, split_file)
     masks = dict(other_mask(text, {s.name for s in samples}) for text in mask or ())
     folder = work_dir or (Path(weights) if Path(weights).is_dir() else Path(weights).parent)
+    # Methods and shipped networks have no folder of their own.
+    named = "" if Path(weights).exists() else f"{Path(weights).name}-"
     for file in files:
-        one = output or folder / "evaluate" / f"{name}-{chosen or 'all'}-{rule.name}"
+        one = output or folder / "evaluate" / f"{named}{name}-{chosen or 'all'}-{rule.name}"
         shown = show_dir or folder / "show"
         if every:
             one, shown = one / Path(file).stem, shown / Path(file).stem
         check_writable(one)
+        loaded = load(file, model, variant, backend, **read_settings(settings or ()))
         result = run(
-            load(file, model, variant, backend), samples, data=name, split=chosen, rule=rule, masks=masks,
+            loaded, samples, data=name, split=chosen, rule=rule, masks=masks,
             weights_sha256=sha256_of(file), out=one, show=shown if show or show_dir else None, probabilities=save_prob,
         )  # fmt: skip
         report(result, file, one, as_json)
@@ -98,7 +104,13 @@ def report(result: Evaluation, file: str, out: Path, as_json: bool) -> None:
     )
     console = Console()
     console.print(results_table(result.metrics, title))
-    for line in [*notes(facts), *(f"warning: {w}" for w in result.warnings), f"written: {out / 'metrics.json'}"]:
+    rule = facts["options"].get("rule") if facts["form"] == "classical" else None
+    for line in [
+        *notes(facts),
+        *([f"target: {rule}"] if rule else []),
+        *(f"warning: {w}" for w in result.warnings),
+        f"written: {out / 'metrics.json'}",
+    ]:
         console.print(line, style="yellow" if line.startswith("warning") else None, highlight=False, soft_wrap=True)
 
 
@@ -147,12 +159,14 @@ def other_mask(text: str, names: set[str]) -> tuple[str, Path]:
     return look_up("frame", name, names, DataError), Path(file)
 
 
-def load(file: str, model: str | None, variant: str | None, backend: str) -> Backend:
-    """ONNX files and names run in the field half, other weight files with PyTorch."""
+def load(file: str, model: str | None, variant: str | None, backend: str, **settings: Any) -> Backend:
+    """ONNX files and names run in the field half, other weight files with PyTorch; ``settings`` are a method's."""
     from motes.inference.backend import load_backend
 
     if not Path(file).is_file() or Path(file).suffix.lower() == ".onnx":
-        return load_backend(file, backend)
+        return load_backend(file, backend, **settings)
+    if settings:
+        raise CardError(f"{file} is a network and has no option '{next(iter(settings))}'", "only methods have options")
     try:
         from motes.models.allocator import keep_freed_memory
     except ModuleNotFoundError:

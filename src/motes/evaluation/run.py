@@ -80,6 +80,7 @@ def evaluate(
         "model": backend.card.name,
         "variant": backend.card.variant,
         "form": backend.card.form,
+        "options": dict(backend.card.options),
         "weights_sha256": weights_sha256,
         "training": {k: v for k, v in backend.card.training.items() if k != "frames"},
         "masks": {name: str(path) for name, path in (masks or {}).items()},

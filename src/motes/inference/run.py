@@ -172,12 +172,15 @@ class FolderRun:
             write_image(self.out / "overlays" / f"{stem}.png", draw_overlay(image.pixels, found, mask))
 
     def _say_scaling(self, image: Image, name: str) -> None:
-        if self._said_scaling or image.pixels.dtype == np.uint8 or self.detector.card.form == "classical":
+        card = self.detector.card
+        if self._said_scaling or image.pixels.dtype == np.uint8 or card.input.scaling_deep.method == "fixed":
             return
+        method = card.form == "classical"
+        why = "the constants of this method are grey levels" if method else "the network learned from 8-bit images"
         self._said_scaling = True
         self.say(
-            f"{name} holds {image.pixels.dtype} counts ({image.pixels.min():g} to {image.pixels.max():g}); the network "
-            f"learned from 8-bit images, so each deeper frame is scaled {describe_scaling(self.detector)}"
+            f"{name} holds {image.pixels.dtype} counts ({image.pixels.min():g} to {image.pixels.max():g}); "
+            f"{why}, so each deeper frame is scaled {describe_scaling(self.detector)}"
         )
 
     def _write_tables(self, summary: Summary) -> None:
