@@ -67,12 +67,19 @@ def complexity(net: nn.Module, height: int = 256, width: int = 256) -> Complexit
 
 
 def complexity_of_forms(name: str) -> dict[str, dict[str, int]]:
-    """``{form: {params, macs_256}}`` of a network and its variants, as a card holds it."""
+    """``{form: {params, macs_256}}`` of a network and its variants, as a card holds it.
+
+    Variants that are built for frames of another size than 256 x 256 are left out.
+    """
     from motes.cards import model_card
 
     counted = {}
     with torch.device("meta"):
         for variant in (None, *model_card(name).variants):
-            cost = complexity(create_model(name, variant))
+            net = create_model(name, variant)
+            spec = net.card.input
+            if spec.min_size > 256 or (spec.max_size or 256) < 256:
+                continue
+            cost = complexity(net)
             counted[variant or "train"] = {"params": cost.params, "macs_256": cost.macs}
     return counted

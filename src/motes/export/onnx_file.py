@@ -32,6 +32,8 @@ def export_onnx(
 ) -> ParityReport:
     """Merges ``net`` and writes it as ONNX: input ``image`` [B, C, H, W] float32, output ``logits`` [B, K, H, W].
 
+    B, H and W are free; H and W are fixed where the card's ``min_size`` and ``max_size`` are the same.
+
     The written file is run by ONNX Runtime on every tile and compared with ``net`` itself, as it is (unmerged, torch,
     float32). The same network and card give the same bytes.
 
@@ -87,6 +89,8 @@ class Float64:
 def onnx_bytes(net: nn.Module, card: Card) -> bytes:
     """The serialised model of a network that is ready for export."""
     spec = card.input
+    # A network that takes one size alone says so in the file's input.
+    free = FREE if spec.max_size is None or spec.min_size < spec.max_size else {0: FREE[0]}
     # Odd sides and two frames: nothing about the example may become a constant of the graph.
     sides = [fitting(n, spec) for n in (51, 70)]
     example = torch.zeros(2, spec.channels, *sides)
@@ -103,7 +107,7 @@ def onnx_bytes(net: nn.Module, card: Card) -> bytes:
             opset_version=OPSET,
             input_names=["image"],
             output_names=["logits"],
-            dynamic_axes={"image": FREE, "logits": FREE},
+            dynamic_axes={"image": free, "logits": free},
         )
     model = onnx.load_from_string(file.getvalue())
     tidy(model)
