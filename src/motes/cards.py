@@ -22,7 +22,7 @@ from motes.naming import look_up, nearest
 METADATA_KEY = "motes"
 """The key under which a card is stored as JSON in ONNX metadata and in safetensors headers."""
 
-SCALING_METHODS = ("range", "bits", "percentile", "minmax", "fixed", "robust")
+SCALING_METHODS = ("range", "bits", "percentile", "minmax", "maximum", "fixed", "robust")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Scaling:
     """How sensor counts become numbers near [0, 1]: always (counts - low) / (high - low).
 
     ``range``: the dtype's range (floats: 0 and 1). ``bits``: 0 and 2**bits - 1. ``fixed``: ``low`` and ``high`` counts.
-    ``minmax``: the frame's own extremes. ``percentile``: its ``low``-th and ``high``-th percentile.
+    ``minmax``: the frame's own extremes. ``maximum``: 0 and the frame's own maximum. ``percentile``: its ``low``-th and
+    ``high``-th percentile.
     ``robust``: median - ``low`` * s and median + ``high`` * s, where s is half the distance between the 16th and the
     84th percentile (one standard deviation of Gaussian noise), so a dead pixel or a hot source does not set the scale.
     ``clip`` limits the result to [0, 1].

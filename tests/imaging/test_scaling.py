@@ -42,6 +42,8 @@ def frame(dtype: str = "uint16", channels: int = 1, height: int = 48, width: int
         (Scaling("fixed", low=100, high=200), np.array([50, 150, 250], np.uint16), [-0.5, 0.5, 1.5]),
         (Scaling("fixed", low=100, high=200, clip=True), np.array([50, 150, 250], np.uint16), [0, 0.5, 1]),
         (Scaling("minmax"), np.array([10, 20, 30], np.int32), [0, 0.5, 1]),
+        (Scaling("maximum"), np.array([10, 20, 40], np.uint8), [0.25, 0.5, 1]),
+        (Scaling("maximum"), np.array([0, 0], np.uint8), [0, 0]),
         (Scaling("percentile", low=25, high=75), np.array([0, 10, 20, 30, 40], np.uint8), [-0.5, 0, 0.5, 1, 1.5]),
         (Scaling("robust", low=1, high=1), np.arange(101, dtype=np.uint8), (np.arange(101) - 16) / 68),
     ],

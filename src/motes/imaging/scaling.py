@@ -81,6 +81,8 @@ def scaling_limits(pixels: np.ndarray, scaling: Scaling) -> tuple[float, float]:
         return 0.0, 1.0
     if method == "minmax":
         return _extremes(pixels)
+    if method == "maximum":
+        return 0.0, _extremes(pixels)[1]
     if method == "percentile":
         low, high = _percentiles(pixels, (float(scaling.low or 0.0), float(scaling.high or 0.0)))
     else:

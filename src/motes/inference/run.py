@@ -201,6 +201,7 @@ def describe_scaling(detector: Detector) -> str:
         "range": "by the range of its dtype",
         "bits": f"by the range of {scaling.bits} bits",
         "minmax": "between its own extremes",
+        "maximum": "between 0 and its own maximum",
         "percentile": f"between its percentiles {low} and {high}",
         "fixed": f"between {low} and {high} counts",
         "robust": f"from {low} sigma below to {high} sigma above its median",
