@@ -186,8 +186,9 @@ def test_authors_forms_agree(reference_root: Path) -> None:
     assert max(sums) < 1e-4
 
 
-def test_checkpoint_of_another_network(reference_root: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"not weights of repisdnet: 134 of its 134 tensors have no place"):
+def test_checkpoint_of_another_network(reference_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"not weights of repisdnet: 134 of its 134 tensors .*looks like rdian"):
         load_network(reference_root / "rdian" / "best.pth", "repisdnet")
+    torch.save({"stem.weight": torch.zeros(3, 3), "stem.bias": torch.zeros(3)}, tmp_path / "unknown.pth")
     with pytest.raises(CheckpointError, match="of no known network"):
-        load_network(reference_root / "rdian" / "best.pth")
+        load_network(tmp_path / "unknown.pth")

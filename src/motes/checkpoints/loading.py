@@ -26,7 +26,7 @@ def load_network(path: str | Path, model: str | None = None, variant: str | None
     Args:
         path: any file that ``read_state`` reads.
         model: a name of ``motes models``; needed only where the names of the tensors do not tell.
-        variant: one of the card's variants.
+        variant: one of the card's variants; needed only where several have the same names and shapes.
 
     Returns:
         The network, and its card with ``form`` and ``source_sha256`` (of this file) filled in.
@@ -48,7 +48,7 @@ def load_network(path: str | Path, model: str | None = None, variant: str | None
     if stored and model and stored.name != model:
         raise CheckpointError(f"{path}: its card says it is {stored.name}, not {model}")
     state = read_state(path)
-    name, found = identify(path, state, stored, model)
+    name, found = identify(path, state, stored, model, variant)
     if variant and found != variant:
         raise CheckpointError(
             f"{path}: holds {described(name, found)}, not variant '{variant}'",
@@ -67,8 +67,10 @@ def load_network(path: str | Path, model: str | None = None, variant: str | None
     return net, card
 
 
-def identify(path: Path, state: Mapping[str, Any], stored: Card | None, model: str | None) -> tuple[str, str | None]:
-    """Name and variant of the network that a file's tensors are of."""
+def identify(
+    path: Path, state: Mapping[str, Any], stored: Card | None, model: str | None, variant: str | None = None
+) -> tuple[str, str | None]:
+    """Name and variant of the network that a file's tensors are of; ``variant`` where they fit several as well."""
     if stored:
         return stored.name, stored.variant
     name = model or (best_fit(state) or (None,))[0]
@@ -78,11 +80,15 @@ def identify(path: Path, state: Mapping[str, Any], stored: Card | None, model: s
             f"{path}: its {len(state)} tensors ('{first}', ...) are of no known network",
             "name one with --model; see 'motes models'",
         )
-    return name, variant_of(name, state)
+    return name, variant_of(name, state, variant)
 
 
-def variant_of(name: str, state: Mapping[str, Any]) -> str | None:
-    """Which variant of a network a state is of: asked of the network's file, else told by the names that fit best."""
+def variant_of(name: str, state: Mapping[str, Any], wanted: str | None = None) -> str | None:
+    """Which variant of a network a state is of: asked of the network's file, else told by the names that fit best.
+
+    Variants may share all names and shapes; of several that fit best, it is the ``wanted`` one, or the network as
+    published.
+    """
     module, _ = skeleton(name, None)
     if hasattr(module, "variant_of"):
         variant: str | None = module.variant_of(published_to_own(module, state))
@@ -92,7 +98,7 @@ def variant_of(name: str, state: Mapping[str, Any]) -> str | None:
     own_state = published_to_own(module, state)
     variants = (None, *model_card(name).variants)
     scores = {v: fit(fitted(own_state, skeleton(name, v)[1]), skeleton(name, v)[1]) for v in variants}
-    return max(variants, key=lambda v: scores[v])
+    return max(variants, key=lambda v: (scores[v], v == wanted))
 
 
 def own_options(card: Card, name: str, variant: str | None) -> dict[str, Any]:

@@ -19,7 +19,10 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="Weights: .safetensors, .pth, .pt, .ckpt, .pth.tar.")],
     output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors, or .pth for torch.")],
     model: Annotated[str | None, typer.Option(help="The network, where its names do not tell.")] = None,
-    form: Annotated[str, typer.Option(help="train, converted or deploy (merged).")] = "deploy",
+    variant: Annotated[str | None, typer.Option(help="Its variant, where its names do not tell.")] = None,
+    form: Annotated[
+        str | None, typer.Option(help="train, converted or deploy (merged); default: merged where it can be.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(metavar="ROOT", help="Compare on frames of this data set too.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split.")] = None,
 ) -> None:
@@ -40,9 +43,9 @@ def convert(
     if data is not None:
         from motes.checkpoints import load_network
 
-        card = load_network(source, model)[1]
+        card = load_network(source, model, variant)[1]
         tiles = export.synthetic_tiles(card, ((64, 64),)) + export.frames_of(card, data, split, 2)
-    report = export.convert(source, output, model, form, tiles)
+    report = export.convert(source, output, model, form, tiles, variant=variant)
     facts = report.facts
     worst = max(report.rows, key=lambda r: r.logit)
     params, tensors = facts["params"], facts["tensors"]
