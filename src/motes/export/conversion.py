@@ -19,9 +19,10 @@ def convert(
     source: str | Path,
     output: str | Path,
     model: str | None = None,
-    form: str = "deploy",
+    form: str | None = None,
     tiles: Iterable[Tile] | None = None,
     bounds: Bounds | None = None,
+    variant: str | None = None,
 ) -> ParityReport:
     """Reads weights, changes their form, compares both networks on every tile, and writes the result with its card.
 
@@ -30,9 +31,10 @@ def convert(
         output: ``.safetensors`` (with the card), or ``.pth``, ``.pt``, ``.pth.tar`` for torch: a plain dict of tensors
             under the published names, which the authors' code loads.
         model: the network; None: as the card or the names tell.
-        form: ``train``, ``converted`` or ``deploy``.
+        form: ``train``, ``converted`` or ``deploy``; None: merged where the network can be.
         tiles: what to compare on; None: synthetic scenes.
         bounds: how much the output may differ.
+        variant: of the network; needed only where the names do not tell.
 
     Raises:
         MotesError: wrong suffix, wrong network, a form it cannot take, or outputs that differ too much: no file then.
@@ -42,7 +44,8 @@ def convert(
     output = Path(output)
     if not output.name.lower().endswith(SUFFIXES):
         raise MotesError(f"{output}: cannot write this format", f"one of {', '.join(SUFFIXES)}; ONNX is 'motes export'")
-    net, card = load_network(source, model)
+    net, card = load_network(source, model, variant)
+    form = form or ("deploy" if hasattr(net, "reparameterize") else card.form)
     merged = change_form(net, form)
     new_card = card.replace(variant=merged.card.variant, form=form, options=merged.card.options)
     tiles = synthetic_tiles(card, ((64, 64), (131, 167))) if tiles is None else tiles
