@@ -20,7 +20,15 @@ LIMITS: dict[str, float] = {}
 """Largest difference relative to max|out| where float32 itself is off by more than 2e-5 (the spec says why)."""
 
 ELSEWHERE = {
+    "rdian": ("case-fixed-64x64", "case-trained-scene"),
     "repisdnet": ("case-reparam",),
+    "serankdet": (
+        "case-module-max_channel1",
+        "case-ties-96x96",
+        "case-tiefree-128x64",
+        "case-tiefree-80x112",
+        "case-tiefree-batch2-96x96",
+    ),
 }
 """Cases of another kind (a module alone, trained weights, ties): tested in tests/models/test_<network>.py."""
 
