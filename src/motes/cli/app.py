@@ -25,7 +25,11 @@ COMMANDS = {
         "export",
         "Merge a network, write it as ONNX with its card inside, and compare the file with the network.",
     ),
+    "leaderboard": ("leaderboard", "Put networks and training-free methods into one table, with pictures."),
+    "reproduce": ("leaderboard", "Score an official checkpoint beside what was published."),
     "bench": ("bench", "Count parameters and MACs, and time one frame on every backend."),
+    "smoke": ("smoke", "Take a network from fresh weights to targets found by its exported file, every step checked."),
+    "align": ("align", "Compare a network with a reference: outputs, loss, metrics, gradients, optimiser steps."),
 }
 """Command -> the file of ``cli/`` whose ``register(app)`` adds it, and the first line of its help."""
 

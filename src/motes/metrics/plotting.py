@@ -60,7 +60,7 @@ def plot_roc(scores: Mapping[str, SegmentationScore], path: Path) -> None:
         scores: method name -> score with a sweep; circles mark the protocol's threshold.
         path: PNG, SVG or PDF by suffix.
     """
-    with _figure(path, 7.2, 2.9) as figure:
+    with figure_of(path, 7.2, 2.9) as figure:
         pixel_axes, area_axes, blob_axes = figure.subplots(1, 3)
         pixel_axes.set(title="pixel ROC", xlabel="false positive rate of pixels", ylabel="true positive rate of pixels")
         area_axes.set(title="target ROC, false-alarm area", xlabel="Fa (10$^{-6}$)", ylabel="Pd")
@@ -92,7 +92,7 @@ def plot_pr(scores: Mapping[str, SegmentationScore], path: Path) -> None:
 
     Circles mark the protocol's threshold, grey lines join points of equal F1.
     """
-    with _figure(path, 3.5, 3.6) as figure:
+    with figure_of(path, 3.5, 3.6) as figure:
         axes = figure.subplots()
         recall = np.linspace(0.01, 1, 200)
         for f1 in (0.2, 0.4, 0.6, 0.8):
@@ -140,7 +140,7 @@ def plot_surface(maps: Sequence[tuple[str, np.ndarray]], path: Path, truth: np.n
     height, width = maps[0][1].shape
     count = len(maps)
     ratio = height / width
-    with _figure(path, max(1.9 * count, 2.2), 1.9 * (ratio + 0.78) + 0.25, layout=None) as figure:
+    with figure_of(path, max(1.9 * count, 2.2), 1.9 * (ratio + 0.78) + 0.25, layout=None) as figure:
         cells = figure.add_gridspec(
             2, count, height_ratios=[ratio, 0.78], hspace=0, wspace=0.06, left=0, right=1, bottom=0, top=0.94
         )
@@ -250,7 +250,7 @@ def _looks() -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _figure(path: Path, width: float, height: float, layout: Any = "constrained") -> Iterator[Figure]:
+def figure_of(path: Path, width: float, height: float, layout: Any = "constrained") -> Iterator[Figure]:
     """A figure of that size in inches, saved to ``path`` at the end; no window, no global state."""
     check_suffix(path)
     try:

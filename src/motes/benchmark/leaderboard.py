@@ -1,0 +1,304 @@
+"""Leaderboards: networks and training-free methods in one table for each (data set, split, protocol)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from motes.benchmark.complexity import complexity
+from motes.benchmark.page import Block, Heading, Picture, Points, Table, Text, write_page
+from motes.benchmark.pictures import plot_cost, plot_overlays
+from motes.benchmark.standing import Entrant, Standing, plain, published, stand
+from motes.cards import Card, list_models, model_card
+from motes.classical import METHODS, classical_backend
+from motes.data import Sample
+from motes.errors import CheckpointError, MotesError
+from motes.inference import load_backend
+from motes.metrics import Protocol
+from motes.metrics.plotting import plot_roc
+
+CURVES = 8
+"""At most so many methods in the ROC picture, the best ones: more lines cannot be told apart."""
+
+SHOWN = 4
+"""Frames in the picture of overlays."""
+
+CAVEATS = {
+    "sirst": (
+        "44 of the 86 official test frames are in the training half of the 50:50 lists that DNANet and RepISD-Net's "
+        "rivals use: a number on `test_v1` and one on a 50:50 list are of different data.",
+        "51 of the 341 official training frames resemble a test frame (32x32 thumbnails correlate above 0.9), so every "
+        "number of a network trained on all of them flatters it.",
+        "Most published networks chose their epoch on the test frames.",
+    ),
+    "noisysirst": (
+        "The noise is ours (`motes data noisy`): that of the published files has an unknown seed and clipping.",
+    ),
+}
+"""What a reader of a data set's page must know."""
+
+COLUMNS = (
+    ">#", "method", "kind", ">IoU", ">nIoU", ">Pd", ">Fa, 1e-6", ">hIoU", ">AUC", ">params", ">MACs, 256x256",
+    ">ms / frame", "published IoU",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows of one (data set, split, protocol), best IoU first; unfinished trainings apart."""
+
+    data: str
+    split: str | None
+    protocol: str
+    rows: tuple[Standing, ...]
+    unfinished: tuple[Standing, ...]
+
+
+def entrant(text: str) -> Entrant:
+    """What ``[LABEL=]TARGET[@MODEL[:VARIANT]]`` means.
+
+    TARGET is a training-free method, a shipped network, an ``.onnx`` file, a weight file or a run folder.
+
+    Raises:
+        MotesError: no such target, or weights of another network.
+    """
+    label, equals, target = text.partition("=")
+    if not equals or "/" in label:
+        label, target = "", text
+    if target in METHODS:
+        backend = classical_backend(target)
+        return Entrant(label or METHODS[target].title, backend, "training-free")
+    target, _, named = target.partition("@")
+    if not target:
+        raise MotesError(f"'{text}' names nothing to score", "for instance 'ACM (authors)=acm.pth@acm:port-unet'")
+    model, _, variant = named.partition(":")
+    path = Path(target)
+    epochs = None
+    if path.is_dir():
+        path = path / "best.safetensors"
+        if not path.is_file():
+            raise CheckpointError(f"{target}: no best.safetensors in this folder", "give a run folder of motes train")
+        epochs = epochs_of_run(path.parent)
+    if not path.is_file() or path.suffix.lower() == ".onnx":
+        found = load_backend(str(path) if path.is_file() else target)
+        cost = found.card.complexity.get(found.card.form, {})
+        params, macs = cost.get("params"), cost.get("macs_256")
+        return Entrant(label or title(found.card), found, kind(found.card), _sha256(target), epochs, params, macs)
+    from motes.checkpoints import load_network
+    from motes.models.backend import TorchBackend
+
+    net, card = load_network(path, model or None, variant or None)
+    side = 256 if card.input.max_size is None else min(256, card.input.max_size)
+    params = sum(p.numel() for p in net.parameters())
+    macs = complexity(net, side, side).macs if side == 256 else None
+    epochs = epochs or epochs_of_card(card)
+    return Entrant(label or title(card), TorchBackend(net, card), kind(card), card.source_sha256, epochs, params, macs)
+
+
+def measure_board(
+    entrants: Sequence[Entrant],
+    samples: Sequence[Sample],
+    data: str,
+    split: str | None,
+    rule: Protocol,
+    out: Path,
+    advance: Callable[[], object] | None = None,
+) -> Board:
+    """Scores all entrants; rows are kept below ``out``/rows, so an interrupted or extended board goes on."""
+    folder = out / "rows" / "-".join(plain(p) for p in (data, split or "all", rule.name))
+    chosen = shown_frames(samples)
+    rows = [stand(e, samples, data, split, rule, folder, chosen, advance) for e in entrants]
+    rows.sort(key=lambda row: row.rank)
+    finished, unfinished = (tuple(r for r in rows if r.finished is f) for f in (True, False))
+    return Board(data, split, rule.name, finished, unfinished)
+
+
+def write_board_page(boards: Sequence[Board], samples: Sequence[Sample], out: Path, note: str = "") -> Path:
+    """The page of one data set, with its pictures, as Markdown and HTML; returns the Markdown file."""
+    data = boards[0].data
+    file = out / f"{plain(data)}.md"
+    blocks: list[Block] = [Heading(1, data)]
+    if note:
+        blocks.append(Text(note))
+    for board in boards:
+        blocks += board_blocks(board, samples, out)
+    blocks += published_blocks(data)
+    if plain(data) in CAVEATS:
+        blocks += [Heading(2, "Read this before comparing"), Points(CAVEATS[plain(data)])]
+    write_page(blocks, file)
+    return file
+
+
+def board_blocks(board: Board, samples: Sequence[Sample], out: Path) -> list[Block]:
+    """Tables and pictures of one board."""
+    facts = next(iter((*board.rows, *board.unfinished))).run
+    stem = "-".join(plain(p) for p in (board.data, board.split or "all", board.protocol))
+    blocks: list[Block] = [
+        Heading(2, f"{board.split or 'all frames'}, protocol `{board.protocol}`"),
+        Text(
+            f"{facts['images']} frames, {facts['targets']} targets. Below each value its 95 % interval or its counts. "
+            "Milliseconds are the median over the frames of the network or filter alone, on the machine that made "
+            "this page."
+        ),
+    ]
+    if board.rows:
+        blocks.append(Table(COLUMNS, [cells(n, row) for n, row in enumerate(board.rows, 1)]))
+    if board.unfinished:
+        blocks += [
+            Heading(3, "Unfinished"),
+            Text("Trained for less than half of their recipe's epochs: no measure of the network."),
+            Table(COLUMNS, [cells(None, row) for row in board.unfinished]),
+        ]
+    warnings = sorted({f"{row.label}: {w}" for row in (*board.rows, *board.unfinished) for w in row.warnings})
+    if warnings:
+        blocks.append(Points(warnings))
+    scores = {row.label: row.score for row in board.rows[:CURVES] if row.score is not None}
+    if scores:
+        plot_roc(scores, out / f"{stem}-roc.png")
+        blocks.append(Picture(f"{stem}-roc.png", f"ROC of pixels and of targets, the best {len(scores)} methods"))
+    if sum(row.macs is not None for row in board.rows) > 1:
+        plot_cost(board.rows, out / f"{stem}-cost.png")
+        blocks.append(Picture(f"{stem}-cost.png", "Accuracy over cost"))
+    if plot_overlays(board.rows[:6], samples, out / f"{stem}-overlays.png"):
+        blocks.append(Picture(f"{stem}-overlays.png", "Truth blue, prediction orange"))
+    return blocks
+
+
+def published_blocks(data: str) -> list[Block]:
+    """What others published on this data set, by the cards of all networks."""
+    rows = []
+    for name in list_models("irstd"):
+        card = model_card(name)
+        rows += [
+            [card.title, r.get("split"), r.get("protocol"), *(_published(r, k) for k in ("iou", "niou", "pd", "fa")),
+             r.get("source")]
+            for r in published(card, data)
+        ]  # fmt: skip
+    if not rows:
+        return []
+    columns = ["network", "split", "protocol", ">IoU", ">nIoU", ">Pd", ">Fa, 1e-6", "source"]
+    return [
+        Heading(2, "Published by others"),
+        Text("As printed; splits, sizes and rules differ from row to row."),
+        Table(columns, rows),
+    ]
+
+
+def write_unmeasured_page(data: str, recipe_data: str, out: Path) -> Path:
+    """The page of a data set that is not here: published columns, and the command that fills the others."""
+    command = f"motes leaderboard RUN... --data {recipe_data} --split test -o {out.name}"
+    blocks: list[Block] = [
+        Heading(1, data),
+        Text(
+            f"**Not measured here**: the data set is not at hand where this page was made. `motes train NETWORK_"
+            f"{recipe_data} data.root={recipe_data}` trains a network, `{command}` measures runs, weight files and "
+            "training-free methods and writes this page anew."
+        ),
+        *published_blocks(data),
+    ]
+    file = out / f"{plain(data)}.md"
+    write_page(blocks, file)
+    return file
+
+
+def cells(rank: int | None, row: Standing) -> list[object]:
+    """One row of a board's table."""
+    kind_of = row.kind
+    if row.epochs is not None:
+        kind_of += f"\n{row.epochs[0]:g} of {row.epochs[1]} epochs"
+    name = f"**{row.label}**" + (f"\n{row.model}, {row.variant}" if row.variant else "")
+    others = [f"{r['iou']:.4f} ({r.get('source', '')}, {r.get('split', '')})" for r in published_rows(row)]
+    return [
+        rank, name, kind_of, _rate(row, "iou"), _rate(row, "niou", counts=False), _rate(row, "pd"), _rate(row, "fa"),
+        _rate(row, "hiou", counts=False), _rate(row, "auc", counts=False), _large(row.params, 1e6, "M"),
+        _large(row.macs, 1e9, "G"), None if row.ms is None else f"{row.ms:.3g}", "\n".join(others),
+    ]  # fmt: skip
+
+
+def published_rows(row: Standing) -> list[Any]:
+    """Published results of the same network and variant on the same data set that have an IoU."""
+    try:
+        found = published(model_card(row.model), row.data)
+    except MotesError:
+        return []
+    return [r for r in found if "iou" in r and r.get("variant") in (None, row.variant)]
+
+
+def kind(card: Card) -> str:
+    """Whether weights were trained with this toolbox."""
+    return "trained here" if card.training.get("recipe") else "published weights"
+
+
+def title(card: Card) -> str:
+    """The name of weights in a table, where none is given."""
+    name = card.title or card.name
+    return f"{name} ({card.variant})" if card.variant and card.form == "train" else name
+
+
+def epochs_of_run(folder: Path) -> tuple[float, int] | None:
+    """Epochs a run has done, and those of its recipe as shipped (of its own one where it is not a shipped recipe)."""
+    from motes.training.run import Run
+
+    _, recipe = Run.open(folder)
+    try:
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+            done = max(float(row["epoch"]) for row in csv.DictReader(stream))
+    except (OSError, ValueError):
+        return None
+    return round(done, 1), _planned(recipe.name, recipe.loop.epochs)
+
+
+def epochs_of_card(card: Card) -> tuple[float, int] | None:
+    """The same of a weight file alone: the epoch its weights are of."""
+    recipe, done = card.training.get("recipe"), card.training.get("epochs")
+    if not recipe or done is None:
+        return None
+    planned = _planned(str(recipe), 0)
+    return (float(done), planned) if planned else None
+
+
+def shown_frames(samples: Sequence[Sample]) -> list[str]:
+    """Frames for the picture, evenly spaced in the split."""
+    step = max(1, len(samples) // SHOWN)
+    return [s.name for s in samples[step // 2 :: step]][:SHOWN]
+
+
+def _planned(recipe: str, otherwise: int) -> int:
+    from motes.training.recipe import load_recipe, recipe_names
+
+    return load_recipe(recipe).loop.epochs if recipe in recipe_names() else otherwise
+
+
+def _sha256(target: str) -> str | None:
+    import hashlib
+
+    from motes.inference.backend import find_weights
+
+    with find_weights(target).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _rate(row: Standing, key: str, counts: bool = True) -> str | None:
+    metric = row.metrics.get(key)
+    if metric is None or metric["value"] is None:
+        return None
+    scale, digits = (1e6, 1) if key == "fa" else (1.0, 4)
+    text = f"{metric['value'] * scale:.{digits}f}"
+    if metric["interval"]:
+        text += "\n{:.{d}f} to {:.{d}f}".format(*(end * scale for end in metric["interval"]), d=min(digits, 3))
+    if counts:
+        text += f"\n{metric['numerator']:,.0f} / {metric['denominator']:,.0f}"
+    return text
+
+
+def _published(row: Any, key: str) -> str | None:
+    if row.get(key) is None:
+        return None
+    return f"{row[key] * 1e6:.3g}" if key == "fa" else f"{row[key]:.4f}"
+
+
+def _large(number: int | None, unit: float, letter: str) -> str | None:
+    return None if number is None else f"{number / unit:.3g} {letter}"

@@ -1,0 +1,216 @@
+"""One row of a leaderboard: what was scored, on what, by which rules, at what cost. Kept as a folder of two files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motes.cards import Card, model_card
+from motes.data import Sample
+from motes.errors import MotesError
+from motes.evaluation.run import overlap
+from motes.evaluation.score import predict
+from motes.imaging import atomic_path
+from motes.inference import Backend, Detector
+from motes.metrics import Protocol, SegmentationScore
+from motes.metrics.curves import SWEEP
+
+KINDS = ("trained here", "published weights", "training-free")
+
+UNFINISHED = 0.5
+"""A network trained for less than this share of its recipe's epochs is listed apart."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """Something to be scored: a label, the backend that runs it, and where its weights are from."""
+
+    label: str
+    backend: Backend
+    kind: str
+    sha256: str | None = None
+    epochs: tuple[float, int] | None = None
+    """Done, and those of its recipe; None where nothing was trained here."""
+    params: int | None = None
+    macs: int | None = None
+    """Of one 256x256 frame."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One measured row. ``metrics`` are those of metrics.json, ``run`` says what was scored by which rules."""
+
+    label: str
+    kind: str
+    model: str
+    variant: str | None
+    data: str
+    split: str | None
+    run: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
+    key: str
+    epochs: tuple[float, int] | None = None
+    params: int | None = None
+    macs: int | None = None
+    ms: float | None = None
+    warnings: tuple[str, ...] = ()
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    score: SegmentationScore | None = field(default=None, repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it may stand beside finished ones."""
+        return self.epochs is None or self.epochs[0] >= UNFINISHED * self.epochs[1]
+
+    def value(self, metric: str) -> float:
+        """NaN where there is none."""
+        value = self.metrics.get(metric, {}).get("value")
+        return float("nan") if value is None else float(value)
+
+    @property
+    def rank(self) -> tuple[float, str]:
+        """For sorting: best IoU first, rows without one last."""
+        value = self.value("iou")
+        return (2.0 if value != value else -value, self.label)
+
+
+def stand(
+    entrant: Entrant,
+    samples: Sequence[Sample],
+    data: str,
+    split: str | None,
+    rule: Protocol,
+    folder: Path,
+    shown: Sequence[str] = (),
+    advance: Callable[[], object] | None = None,
+) -> Standing:
+    """Scores an entrant and keeps the row below ``folder``; what is there already for the same weights, frames and
+    rules is read instead.
+
+    Args:
+        entrant: what to run.
+        samples: frames with masks.
+        data: name of the data set.
+        split: name of its split.
+        rule: the protocol.
+        folder: ``row.json`` and ``row.npz`` go into a folder of the label's name below it.
+        shown: names of frames whose predicted mask is kept for pictures.
+        advance: called after every frame.
+    """
+    card = entrant.backend.card
+    place = folder / slug(entrant.label)
+    known = read_standing(place)
+    key = fingerprint(entrant, samples, rule, shown)
+    if known is not None and known.key == key:
+        for _ in samples:
+            if advance:
+                advance()
+        return known
+    timer = Timed(entrant.backend)
+    detector, score = Detector(backend=timer), SegmentationScore(rule, sweep=SWEEP)
+    masks, seconds = {}, []
+    for sample in samples:
+        before = timer.seconds
+        prediction = predict(detector, sample, rule)
+        seconds.append(timer.seconds - before)
+        score.update(prediction.probability, prediction.label, name=sample.name)
+        if sample.name in shown:
+            masks[sample.name] = prediction.probability > rule.target_threshold
+        if advance:
+            advance()
+    metrics = {
+        k: {"value": v.value, "numerator": v.numerator, "denominator": v.denominator, "interval": v.interval}
+        for k, v in score.compute().items()
+    }
+    row = Standing(
+        label=entrant.label,
+        kind=entrant.kind,
+        model=card.name,
+        variant=card.variant,
+        data=data,
+        split=split,
+        run={**score.facts(), "weights_sha256": entrant.sha256, "options": dict(card.options)},
+        metrics=metrics,
+        key=key,
+        epochs=entrant.epochs,
+        params=entrant.params,
+        macs=entrant.macs,
+        ms=1e3 * float(np.median(seconds)),
+        warnings=tuple(overlap(card, samples)),
+        masks=masks,
+        score=score,
+    )
+    write_standing(place, row)
+    return row
+
+
+class Timed:
+    """A backend that adds up how long it runs."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.card, self.seconds = backend, backend.card, 0.0
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        began = time.perf_counter()
+        logits = self.backend.run(batch)
+        self.seconds += time.perf_counter() - began
+        return logits
+
+
+def published(card: Card, data: str) -> list[Mapping[str, Any]]:
+    """What others say of this network on this data set: the network's own card, for trained weights carry none."""
+    try:
+        rows = model_card(card.name).published
+    except MotesError:  # a training-free method
+        rows = card.published
+    return [row for row in rows if plain(str(row.get("data"))) == plain(data)]
+
+
+def plain(name: str) -> str:
+    """A data set's name without case, dashes and underscores: ``NUDT-SIRST`` and ``nudt_sirst`` are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder."""
+    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.") or "row"
+
+
+def fingerprint(entrant: Entrant, samples: Sequence[Sample], rule: Protocol, shown: Sequence[str]) -> str:
+    """Changes with the weights, the options, the frames and the rules."""
+    card = entrant.backend.card
+    facts = [entrant.label, entrant.sha256, card.to_dict(), asdict(rule), [s.name for s in samples], list(shown)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def write_standing(place: Path, row: Standing) -> None:
+    """``row.npz`` first: a row.json says that all is there."""
+    score = row.score.state() if row.score is not None else {}
+    arrays = {f"score/{k}": v for k, v in score.items()} | {f"mask/{k}": v for k, v in row.masks.items()}
+    with atomic_path(place / "row.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    values = {k: v for k, v in vars(row).items() if k not in ("masks", "score")}
+    with atomic_path(place / "row.json") as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def read_standing(place: Path) -> Standing | None:
+    """A kept row; None where there is none, or none that can be read."""
+    try:
+        values = json.loads((place / "row.json").read_text(encoding="utf-8"))
+        with np.load(place / "row.npz") as arrays:
+            masks = {k[5:]: arrays[k] for k in arrays.files if k.startswith("mask/")}
+            state = {k[6:]: arrays[k] for k in arrays.files if k.startswith("score/")}
+        values["warnings"] = tuple(values["warnings"])
+        values["epochs"] = tuple(values["epochs"]) if values["epochs"] else None
+        return Standing(**values, masks=masks, score=SegmentationScore.from_state(state))
+    except (OSError, ValueError, KeyError, TypeError, MotesError):
+        return None
