@@ -17,7 +17,7 @@ from torch import nn
 from motes.cards import METADATA_KEY, Card
 from motes.errors import MotesError
 from motes.export.forms import deployable, reparameterize
-from motes.export.parity import Bounds, ParityReport, Tile, compare, fitting, synthetic_tiles
+from motes.export.parity import Bounds, ParityReport, Tile, bounds_of, compare, fitting, synthetic_tiles
 
 OPSET = 17
 FREE = {0: "batch", 2: "height", 3: "width"}
@@ -42,7 +42,7 @@ def export_onnx(
         card: goes into the file's metadata, its form and variant set to what the file holds.
         path: the ``.onnx`` file.
         tiles: what to compare on; None: synthetic scenes of six sizes, odd ones and a batch of two among them.
-        bounds: how much may differ.
+        bounds: how much may differ; None: what the network says (``export_bounds``), or the default.
 
     Raises:
         MotesError: the two disagree by more than ``bounds``; no file is left then.
@@ -60,7 +60,7 @@ def export_onnx(
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
         reference, exact = TorchBackend(copy.deepcopy(net), card, as_is=True), Float64(net)
-        report = compare(reference, OnnxBackend(temporary), tiles, bounds or Bounds(), card.threshold, exact)
+        report = compare(reference, OnnxBackend(temporary), tiles, bounds or bounds_of(net), card.threshold, exact)
         if not report.passed:
             raise MotesError(f"{path}: not written, ONNX Runtime disagrees with the network: {report.worst()}")
     report.facts = {
