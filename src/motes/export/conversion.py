@@ -10,7 +10,7 @@ from pathlib import Path
 from motes.checkpoints import load_network, write_safetensors
 from motes.errors import MotesError
 from motes.export.forms import change_form
-from motes.export.parity import Bounds, ParityReport, Tile, compare, synthetic_tiles
+from motes.export.parity import Bounds, ParityReport, Tile, bounds_of, compare, synthetic_tiles
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar")
 
@@ -33,7 +33,7 @@ def convert(
         model: the network; None: as the card or the names tell.
         form: ``train``, ``converted`` or ``deploy``; None: merged where the network can be.
         tiles: what to compare on; None: synthetic scenes.
-        bounds: how much the output may differ.
+        bounds: how much the output may differ; None: what the network says (``export_bounds``), or the default.
         variant: of the network; needed only where the names do not tell.
 
     Raises:
@@ -50,7 +50,7 @@ def convert(
     new_card = card.replace(variant=merged.card.variant, form=form, options=merged.card.options)
     tiles = synthetic_tiles(card, ((64, 64), (131, 167))) if tiles is None else tiles
     before, after = TorchBackend(net, card, as_is=True), TorchBackend(merged, new_card, as_is=True)
-    report = compare(before, after, tiles, bounds or Bounds(), card.threshold)
+    report = compare(before, after, tiles, bounds or bounds_of(net), card.threshold)
     if not report.passed:
         raise MotesError(f"{output}: not written, form '{form}' disagrees with '{card.form}': {report.worst()}")
     state = merged.state_dict()
