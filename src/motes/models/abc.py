@@ -1,13 +1,14 @@
 """ABC: a U-shaped network whose encoder mixes the rows of its maps by bilinear attention.
 
-Pan, Wang, Wang, Nie, "ABC: Attention with Bilinear Correlation for Infrared Small Target Detection", IEEE ICME 2023, arXiv
-2303.10321. The paper's BAM is `BilinearAttention` here, its CLFT `ConvTransformer`, its UCDC `DilatedBlock`; clft-s, -b and -l
-are the widths 16, 32 and 64. Parameter names are the published ones, the misspelt among them.
+Pan, Wang, Wang, Nie, "ABC: Attention with Bilinear Correlation for Infrared Small Target Detection", IEEE ICME 2023,
+arXiv 2303.10321. The paper's BAM is `BilinearAttention` here, its CLFT `ConvTransformer`, its UCDC `DilatedBlock`;
+clft-s, -b and -l are the widths 16, 32 and 64. Parameter names are the published ones, the misspelt among them.
 
-As published, the attention reads each map of the encoder through a fully connected layer, so a network is built for square
-frames of one size and runs on no other: ``image_size``, which is also what its parameters depend on most. Motes pads
-smaller frames and cuts larger ones into tiles of it; an exported file has that height and width fixed. The published code
-computes the side outputs in evaluation as well; here they are left out then.
+As published, the attention reads each map of the encoder through a fully connected layer, so a network is built for
+square frames of one side, ``image_size``, and runs on no other. Smaller frames are padded to it, larger ones cut into
+tiles of it, and an exported file has that height and width fixed.
+
+Unlike the published code, which computes the side outputs in evaluation as well, this computes them in training alone.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class ABC(nn.Module):
         image_size: side of the frames, px, a multiple of 16 (published: 256, 512).
         deep_supervision: the five side outputs in training.
 
-    ``forward`` takes [B, C, image_size, image_size] (else MotesError) and returns logits [B, K, H, W]; in training a tuple:
-    the prediction, then the side outputs from fine to coarse.
+    ``forward`` takes [B, C, image_size, image_size] (else MotesError) and returns logits [B, K, H, W]; in training a
+    tuple: the prediction, then the side outputs from fine to coarse.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class ABC(nn.Module):
             raise MotesError(f"ABC of width {width}: expected at least 1 channel", "published: 16, 32 and 64")
         if image_size < STRIDE or image_size % STRIDE:
             raise MotesError(
-                f"ABC cannot be built for frames of {image_size}x{image_size} px, image_size must be a multiple of {STRIDE}",
+                f"ABC cannot be built for {image_size}x{image_size} px, image_size must be a multiple of {STRIDE}",
                 "published: 256 and 512",
             )
         self.image_size, self.deep_supervision = image_size, deep_supervision
@@ -103,7 +104,7 @@ class ABC(nn.Module):
         return sum(head.weight.numel() * output[:, 0].numel() // 4**i for i, head in enumerate(heads))
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """Decoded features of levels 1 to 4 and encoded ones of level 5; level l is [B, width 2^(l-1), H/2^(l-1), ...]."""
+        """Decoded features of levels 1 to 4, encoded ones of level 5; level l is [B, width 2^(l-1), H/2^(l-1), ...]."""
         self._check_size(images)
         skips = [self.Conv1(images)]
         for block in (self.Convtans2, self.Convtans3, self.Convtans4, self.Conv5):
@@ -160,7 +161,7 @@ class ConvAttention(nn.Module):
 
 
 class BilinearAttention(nn.Module):
-    """BAM: how much every row takes of every other, by the outer product of two vectors: [B, c, s, s] -> [B, c, s, s]."""
+    """BAM: how much every row takes of every other, from the outer product of two vectors; [B, c, s, s] -> the same."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
@@ -176,8 +177,7 @@ class BilinearAttention(nn.Module):
         with full_precision(x):
             # Products of two sums over a whole map can leave the range of 16-bit floats.
             query, key = (vector.to(self.s_conv.weight.dtype) for vector in (query, key))
-            weight = self.s_conv((query.transpose(1, 2) @ key).unsqueeze(1)).softmax(dim=-1)
-        return weight
+            return self.s_conv((query.transpose(1, 2) @ key).unsqueeze(1)).softmax(dim=-1)
 
 
 class FeedForward(nn.Module):

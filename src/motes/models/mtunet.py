@@ -1,20 +1,20 @@
 """MTU-Net: a residual U-Net whose bottleneck is joined by a small vision transformer of each of the four levels above.
 
-Wu, Li, Luo, Wang, Xiao, Liu, Yang, An, Guo, "MTU-Net: Multilevel TransUNet for Space-Based Infrared Tiny Ship Detection",
-IEEE TGRS vol. 61, 2023, arXiv 2209.13756. Parameter names are the published ones; what the published network stores and
-never uses (a first block, a fifth transformer, a second head: 3,480,321 parameters) is left out.
+Wu, Li, Luo, Wang, Xiao, Liu, Yang, An, Guo, "MTU-Net: Multilevel TransUNet for Space-Based Infrared Tiny Ship
+Detection", IEEE TGRS vol. 61, 2023, arXiv 2209.13756. Parameter names are the published ones; what the published
+network stores and never uses (a first block, a fifth transformer, a second head: 3,480,321 parameters) is left out.
 
 What is as published, though odd, because published results were computed with it:
 
-- a token is not a patch: it collects the pixels that lie at the same place in each of the 16 x 16 (at a level: p x p)
-  parts of the map, so its 256 pixels are spread over the whole frame;
-- queries and keys are multiplied by e / 2 = 32 instead of 1 / sqrt(e) = 0.125, so that nearly always one key gets all the
-  weight (``attention_scale`` sets another factor);
+- a token is not a patch: of a level cut into p x p equal parts it collects the pixels at the same place in each, so
+  they are spread over the whole frame;
+- products of queries and keys are multiplied by e / 2 = 32 instead of 1 / sqrt(e) = 0.125, which makes the softmax
+  nearly a choice of one key (``attention_scale`` sets another factor);
 - the outputs of the layer that makes queries, keys and values are interleaved: q0, k0, v0, q1, ...;
 - positions are numbered along the rows of the frame and read from a table, so weights fit one frame width best.
 
-What is put right: the published code runs on frames of 1024 x 1024 px alone, this on any size that the table of positions
-is long enough for, with the same result at 1024 x 1024.
+What is put right: the published code runs on frames of 1024 x 1024 px alone, this on any size that the table of
+positions is long enough for, with the same result at 1024 x 1024.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class MTUNet(nn.Module):
         attention_scale: factor between the products of queries and keys and the softmax (published: 32).
         dropout: share of the transformers' activations dropped in training.
 
-    ``forward`` takes [B, C, H, W] with H and W multiples of 16 and H * W <= 4096 * 256 (else MotesError), and returns logits
-    [B, K, H, W], in training a tuple of them alone.
+    ``forward`` takes [B, C, H, W] with H and W multiples of 16 and H * W <= 4096 * 256 (else MotesError), and returns
+    logits [B, K, H, W], in training a tuple of them alone.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class MTUNet(nn.Module):
         if width < 1:
             raise MotesError(f"MTU-Net of width {width}: expected at least 1 channel", "16 is the published one")
         if not 0 <= dropout < 1:
-            raise MotesError(f"dropout of MTU-Net is a share from 0 to below 1, found {dropout}", "0.1 is the published one")
+            raise MotesError(
+                f"dropout of MTU-Net is a share from 0 to below 1, found {dropout}", "0.1 is the published one"
+            )
         c = [width << level for level in range(5)]
         self.conv0_0 = blocks(in_channels, c[0], 1)
         for level in (1, 2, 3, 4):
