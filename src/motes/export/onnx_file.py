@@ -44,9 +44,14 @@ def export_onnx(
         tiles: what to compare on; None: synthetic scenes of six sizes, odd ones and a batch of two among them.
         bounds: how much may differ; None: what the network says (``export_bounds``), or the default.
 
+    A network that ONNX cannot express exactly says why in an attribute, ``not_exported`` (a string), of its class or of
+    the instance where it depends on the options; it is refused with that reason.
+
     Raises:
-        MotesError: the two disagree by more than ``bounds``; no file is left then.
+        MotesError: the two disagree by more than ``bounds``; no file is left then. Or the network is ``not_exported``.
     """
+    if reason := getattr(net, "not_exported", None):
+        raise MotesError(f"{card.name} is not exported: {reason}", "motes detect --backend torch runs its weights")
     from motes.imaging import atomic_path
     from motes.inference import OnnxBackend
     from motes.models.backend import TorchBackend

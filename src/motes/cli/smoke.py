@@ -1,0 +1,99 @@
+"""``motes smoke``: train, evaluate, resume, merge, export and run a network, each step checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from motes.benchmark.smoke import Step
+
+EXAMPLES = """Examples:
+
+  motes smoke repisdnet                         one network, a minute
+
+  motes smoke --all --steps 20 --seeds 1        every network, quicker
+
+  motes smoke serankdet --steps 15 -o smoke     a slow one; keeps run, export and log
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("smoke", epilog=EXAMPLES)(smoke)
+
+
+def smoke(
+    model: Annotated[str | None, typer.Argument(help="A network of `motes models`.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every network, and a table at the end.")] = False,
+    variant: Annotated[str | None, typer.Option(help="One of its variants.")] = None,
+    steps: Annotated[int, typer.Option(min=3, help="Optimiser steps of a training.")] = 60,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings from different initial weights.")] = 3,
+    size: Annotated[
+        int, typer.Option(min=16, help="Side of the frames in px, or the smallest the network takes.")
+    ] = 64,
+    lr: Annotated[float, typer.Option(min=0, help="Learning rate of AdamW.")] = 1e-2,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: as PyTorch decides.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Keep runs, exports and logs here.")
+    ] = None,
+) -> None:
+    """Take a network from fresh weights to targets found by its exported file, and check every step.
+
+    train (the loss must fall to 0.7 of its start, for every seed), evaluate, resume (bit-equal), merge, export, infer
+    from the export alone. The first step that fails ends a network's chain; exit code 1 if one did.
+    """
+    import shutil
+    import tempfile
+
+    from motes.cards import list_models, model_card
+    from motes.errors import MissingExtraError, MotesError
+
+    if (model is None) != every:
+        raise MotesError("give either a network or --all", "`motes models` lists the networks")
+    if every and variant:
+        raise MotesError(f"--variant {variant} is of one network, --all takes every network as published")
+    if model is not None:
+        model_card(model)
+    try:
+        import lightning.fabric  # noqa: F401
+        import onnx  # noqa: F401
+        import torch
+    except ModuleNotFoundError:
+        raise MissingExtraError("motes smoke", "train") from None
+    from motes.benchmark.smoke import Settings
+    from motes.benchmark.smoke import smoke as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    names = [model] if model is not None else list_models(task="irstd")
+    folders = [output / name for name in names] if output is not None else []
+    for folder in folders:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise MotesError(f"{folder} is not empty", "give -o a new folder")
+    done: list[list[Step]] = []
+    for name in names:
+        folder = output / name if output is not None else Path(tempfile.mkdtemp(prefix="motes-smoke-"))
+        try:
+            done.append(run(name, variant, folder, Settings(steps, seeds, size, lr), typer.echo))
+        finally:
+            if output is None:
+                shutil.rmtree(folder, ignore_errors=True)
+    if every:
+        typer.echo(f"\n{_table(done)}")
+    if any(chain[-1].status == "failed" for chain in done):
+        raise typer.Exit(1)
+
+
+def _table(done: list[list[Step]]) -> str:
+    from motes.benchmark.smoke import STEPS
+    from motes.cli.tables import text_table
+
+    rows = []
+    for chain in done:
+        found = {step.name: step.status for step in chain}
+        seconds = sum(step.seconds for step in chain)
+        rows.append([chain[0].model, *(found.get(name) for name in STEPS), f"{seconds:.1f}"])
+    return text_table(["model", *STEPS, ">seconds"], rows)
