@@ -155,9 +155,19 @@ def best_fit(state: Mapping[str, Any], above: float = 0.0, at_least: float = 0.5
 def skeleton(name: str, variant: str | None) -> tuple[ModuleType, dict[str, tuple[int, ...]]]:
     """A network's file, and the names and shapes of its tensors, without memory for them."""
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from motes.models import create_model
 
-    with torch.device("meta"):
+    class WithoutRandomNumbers(TorchFunctionMode):
+        """Tensors without memory need none, and torch imports its compiler (seconds) for the first."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+                return args[0] if args else kwargs["tensor"]  # torch.nn.init hands its tensor over by name
+            return func(*args, **kwargs)
+
+    with torch.device("meta"), WithoutRandomNumbers():
         net = create_model(name, variant)
     return module_of(net), {n: tuple(t.shape) for n, t in net.state_dict().items()}

@@ -16,6 +16,7 @@ decoder stages ``uplayer1`` and ``uplayer2``, which are stored in its files and 
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -129,7 +130,7 @@ class ALCNet(nn.Module):
         near, far = (local_contrast(x, d) for d in DISTANCES)
         if self.scale == "multiple":
             return torch.maximum(near, far)
-        return self.get_submodule(f"fuse_mpcm_c{level}")(near, far)
+        return getattr(self, f"fuse_mpcm_c{level}")(near, far)
 
 
 def local_contrast(x: Tensor, distance: int) -> Tensor:
@@ -142,11 +143,8 @@ def local_contrast(x: Tensor, distance: int) -> Tensor:
     def difference(dy: int, dx: int) -> Tensor:
         return torch.roll(x, (-dy * distance, -dx * distance), (-2, -1)) - x
 
-    smallest = None
-    for dy, dx in ((1, 1), (1, 0), (1, -1), (0, -1)):
-        product = difference(dy, dx) * difference(-dy, -dx)
-        smallest = product if smallest is None else torch.minimum(smallest, product)
-    return smallest
+    directions = ((1, 1), (1, 0), (1, -1), (0, -1))
+    return reduce(torch.minimum, (difference(dy, dx) * difference(-dy, -dx) for dy, dx in directions))
 
 
 def narrowed(channels: int) -> nn.Sequential:
