@@ -26,7 +26,7 @@ LARGE = {"uiunet": 1, "serankdet": 0, "agpcnet": 2, "mtunet": 2}
 """Networks of ten million parameters and more: how many of their recipes are run; all are read."""
 
 TINY = {
-    "abc": ["model.options={dim: 16, image_size: 64}", "transform.crop=64"],
+    "abc": ["model.options={width: 16, image_size: 64}", "transform.crop=64"],
     "agpcnet": ["transform.crop=96"],
     "alcnet": ["transform.crop=96"],
 }

@@ -38,7 +38,7 @@ CAVEATS = {
         "The noise is ours (`motes data noisy`): that of the published files has an unknown seed and clipping.",
     ),
 }
-"""What a reader of a data set's page must know."""
+"""What a reader of a data set's page must know; for every set whose name begins so."""
 
 COLUMNS = (
     ">#", "method", "kind", ">IoU", ">nIoU", ">Pd", ">Fa, 1e-6", ">hIoU", ">AUC", ">params", ">MACs, 256x256",
@@ -126,8 +126,9 @@ def write_board_page(boards: Sequence[Board], samples: Sequence[Sample], out: Pa
     for board in boards:
         blocks += board_blocks(board, samples, out)
     blocks += published_blocks(data)
-    if plain(data) in CAVEATS:
-        blocks += [Heading(2, "Read this before comparing"), Points(CAVEATS[plain(data)])]
+    caveats = [line for name, lines in CAVEATS.items() if plain(data).startswith(name) for line in lines]
+    if caveats:
+        blocks += [Heading(2, "Read this before comparing"), Points(caveats)]
     write_page(blocks, file)
     return file
 

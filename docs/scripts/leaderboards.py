@@ -1,0 +1,89 @@
+"""Writes docs/leaderboards: every page, anew, from what is at hand.
+
+    python docs/scripts/leaderboards.py DATA [--reference FOLDER] [--runs RUN ...]
+
+DATA is the folder that holds ``sirst`` and, once ``motes data noisy`` made them, ``noisy_sirst_10``, ``_20`` and ``_30``.
+FOLDER is that of the reference material, whose published weights are scored beside ours. Rows are kept in
+docs/leaderboards/rows: what was measured already is not measured again, so a new network costs its own time only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.progress import track
+
+from motes.benchmark.leaderboard import entrant, measure_board, write_board_page, write_unmeasured_page
+from motes.benchmark.page import Heading, Points, Text, write_page
+from motes.classical import METHODS
+from motes.data import open_dataset
+from motes.inference import list_weights
+from motes.metrics import protocol
+
+PAGES = Path(__file__).resolve().parents[1] / "leaderboards"
+
+PUBLISHED_WEIGHTS = {
+    "RepISD-Net (authors)": "repisdnet/weights/deploy.pth.tar@repisdnet:deploy",
+    "RDIAN (authors, trained on IRDST)": "rdian/best.pth@rdian",
+    "ACM U-Net (acm-pytorch)": "acm/weights/acm-pytorch-unet-asymbi.pth@acm:port-unet",
+    "ACM FPN (acm-pytorch)": "acm/weights/acm-pytorch-fpn-asymbi.pth@acm:port-fpn",
+}
+"""Weights of others, which are scored here and never shipped."""
+
+SETS = (
+    ("SIRST", "sirst", "test_v1", ("native", "repisdnet", "serankdet"), ""),
+    *(
+        (
+            f"NoisySIRST, sigma {sigma}",
+            f"noisy_sirst_{sigma}",
+            "test_v1",
+            ("native",),
+            f"SIRST with noise of {sigma} grey levels: `motes data noisy sirst noisy_sirst_{sigma} --sigma {sigma}`.",
+        )
+        for sigma in (10, 20, 30)
+    ),
+)
+"""Name, folder below DATA, split, protocols, what to say."""
+
+UNMEASURED = (("IRSTD-1k", "irstd1k"), ("SIRST-AUG", "sirst_aug"), ("NUDT-SIRST", "nudt_sirst"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--reference", type=Path)
+    parser.add_argument("--runs", nargs="*", default=[])
+    parser.add_argument("--without", nargs="*", default=[], help="training-free methods to leave out")
+    options = parser.parse_args()
+    targets = [*list_weights(), *options.runs, *(m for m in METHODS if m not in options.without)]
+    if options.reference:
+        found = {k: options.reference / v for k, v in PUBLISHED_WEIGHTS.items()}
+        targets += [f"{label}={path}" for label, path in found.items()]
+    links = []
+    for name, folder, split, rules, note in SETS:
+        root = options.data / folder
+        if not root.is_dir():
+            print(f"{root} is not there: its page stays as it is")
+            continue
+        samples = open_dataset(root).split(split)
+        entrants = [entrant(t) for t in track(targets, f"{name}: loading")]
+        boards = [measure_board(entrants, samples, name, split, protocol(rule), PAGES) for rule in track(rules, name)]
+        links.append((name, write_board_page(boards, samples, PAGES, note)))
+    links += [(name, write_unmeasured_page(name, recipe, PAGES)) for name, recipe in UNMEASURED]
+    write_page(
+        [
+            Heading(1, "Leaderboards"),
+            Text(
+                "Networks and training-free methods under named protocols. Every page says what was measured here and "
+                "what others published. A number belongs to a data set, a split and a protocol; what a reader must "
+                "know stands at the end of each page."
+            ),
+            Points([f"[{name}]({file.name})" for name, file in links]),
+        ],
+        PAGES / "index.md",
+    )
+
+
+if __name__ == "__main__":
+    main()
