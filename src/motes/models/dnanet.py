@@ -3,11 +3,11 @@
 Li, Xiao, Wang, Wang, Lin, Li, An, Guo, "Dense Nested Attention Network for Infrared Small Target Detection", IEEE TIP
 32, 2023, arXiv 2106.00487 (which also brought NUDT-SIRST). Parameter names are the published ones.
 
-Reproduced because weights need it: resizing with aligned corners, so that halving a map samples it instead of averaging;
-the last node of the top row is supervised only through the fused map. Corrected because no weight needs it: the two
+Reproduced because weights need it: resizing with aligned corners, so that halving a map samples it instead of averaging
+it; the last node of the top row is supervised only through the fused map. Corrected because no weight needs it: the two
 narrowest channel settings, which in the published code fail for want of a hidden unit in the attention, have one; deep
 supervision is a bool, where the published code takes the text "False" for true. The published training script gives its
-"vgg_10" residual blocks, which makes it resnet_10; here ``vgg10`` has the paper's blocks without them.
+"vgg_10" residual blocks, which makes it resnet_10; here ``vgg10`` has the paper's blocks without a shortcut.
 """
 
 from __future__ import annotations
