@@ -1,8 +1,8 @@
 """Losses by name: ``create_loss("soft_iou", per_image=True)``.
 
 Every loss is a module called with the network's outputs (one tensor [B, K, H, W] or a tuple of them, the
-deep-supervision outputs of the training form) and a target of the same shape with values in [0, 1]; it returns a
-scalar. All compute in float32, whatever the outputs' dtype.
+deep-supervision outputs of the training form) and a target of the same shape with values in [0, 1] (``cross_entropy``:
+integer labels [B, H, W]); it returns a scalar. All compute in float32, whatever the outputs' dtype.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from motes.errors import MotesError
-from motes.losses.entropy import BinaryCrossEntropy
+from motes.losses.edges import MaskAndEdge, SoftIoUWithEntropy
+from motes.losses.entropy import BinaryCrossEntropy, CrossEntropy
+from motes.losses.focal import Focal
 from motes.losses.overlap import Dice, SoftIoU
 from motes.naming import look_up
 
@@ -24,7 +26,10 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "soft_iou": SoftIoU,
     "dice": Dice,
     "bce": BinaryCrossEntropy,
-    # The published losses that are settings of the three above; names as in the reference cases.
+    "cross_entropy": CrossEntropy,
+    "focal": Focal,
+    "mask_and_edge": MaskAndEdge,
+    # The published losses, which are settings of these; names as in the reference cases.
     "repisdnet.dice": Dice,
     "acm.soft_iou": SoftIoU,
     "dnanet.soft_iou": SoftIoU,
@@ -37,9 +42,15 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "rdian.soft_iou": partial(SoftIoU, per_image=True),
     "alcnet.samplewise_soft_iou": partial(SoftIoU, per_image=True, smooth=0.1),
     "isnet.soft_iou0": partial(SoftIoU, per_image=True, smooth=0.0),
+    "isnet.soft_iou_bce": SoftIoUWithEntropy,
+    "isnet.train": MaskAndEdge,
+    "basicirstd.isnet": partial(MaskAndEdge, inputs="probabilities", per_image=False, smooth=1.0),
+    "istdu.focal": partial(Focal, inputs="probabilities"),
     "uiunet.multi_bce": partial(BinaryCrossEntropy, inputs="probabilities", outputs="sum"),
     "abc.bce": BinaryCrossEntropy,
     "serankdet.bce_posweight": partial(BinaryCrossEntropy, positive_weight=9.0),
+    "abc.cross_entropy": partial(CrossEntropy, ignore_index=-100),
+    "serankdet.cross_entropy_smooth": partial(CrossEntropy, label_smoothing=0.1),
 }
 
 

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from motes.losses.supervision import OutputLoss
 
+TINY = 1e-30
+
 
 class SoftIoU(OutputLoss):
     """1 - (sum(p t) + k) / (sum(p) + sum(t) - sum(p t) + k).
@@ -13,7 +15,7 @@ class SoftIoU(OutputLoss):
     Args:
         per_image: the ratio of each image, averaged (RDIAN, AGPCNet); otherwise sums over the whole batch (DNANet, ABC,
             SeRankDet). The two differ whenever images of one batch differ in target area.
-        smooth: k.
+        smooth: k. With 0, an image without target has the value 1 and no gradient.
     """
 
     def __init__(
@@ -23,11 +25,16 @@ class SoftIoU(OutputLoss):
         self.per_image, self.smooth = per_image, smooth
 
     def one(self, output: Tensor, target: Tensor) -> Tensor:
-        p = self.probability(output)
-        axes = tuple(range(1, p.ndim)) if self.per_image else tuple(range(p.ndim))
-        both = (p * target).sum(axes)
-        union = p.sum(axes) + target.sum(axes) - both
-        return 1 - ((both + self.smooth) / (union + self.smooth)).mean()
+        return soft_iou(self.probability(output), target, self.per_image, self.smooth)
+
+
+def soft_iou(p: Tensor, target: Tensor, per_image: bool, smooth: float) -> Tensor:
+    """The loss of probabilities ``p``; see :class:`SoftIoU`."""
+    axes = tuple(range(1, p.ndim)) if per_image else tuple(range(p.ndim))
+    both = (p * target).sum(axes)
+    union = p.sum(axes) + target.sum(axes) - both
+    # Without k, an image with no target and no probability would be 0 / 0 (and is, in the published code).
+    return 1 - ((both + smooth) / (union + smooth).clamp(min=TINY)).mean()
 
 
 class Dice(OutputLoss):

@@ -28,17 +28,26 @@ class OutputLoss(nn.Module):
         many = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         if self.outputs == "first":
             many = many[:1]
+        target = self.as_target(target)
         for output in many:
-            if output.shape != target.shape:
+            if not self.fits(output, target):
                 raise MotesError(f"output of shape {tuple(output.shape)} against a target of {tuple(target.shape)}")
         # Sums over a batch's pixels overflow or lose the targets in 16 bits.
         with torch.autocast(target.device.type, enabled=False):
-            total = torch.stack([self.one(output.float(), target.float()) for output in many]).sum()
+            total = torch.stack([self.one(output.float(), target) for output in many]).sum()
         return total / len(many) if self.outputs == "mean" else total
 
     def one(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of one output [B, K, H, W], float32."""
         raise NotImplementedError
+
+    def as_target(self, target: Tensor) -> Tensor:
+        """The target as ``one`` takes it: float32 [B, K, H, W]."""
+        return target.float()
+
+    def fits(self, output: Tensor, target: Tensor) -> bool:
+        """Do the shapes belong together?"""
+        return output.shape == target.shape
 
     def probability(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output) if self.inputs == "logits" else output
