@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from motes.classical.patches import PatchGrid, check, in_tiles, patch_grid
+from motes.classical.patches import check, in_tiles, patch_grid
 from motes.classical.shrinkage import shrink_spectrum, singular_values, soft
 
 _TAU = 2.0  # Lipschitz constant of the smooth term of "apg"
@@ -88,38 +88,39 @@ def _apg(data: np.ndarray, weight: float) -> tuple[np.ndarray, int, int]:
     mu, mu_least = spectrum[1], 0.005 * spectrum[min(3, len(spectrum) - 1)]
     low_rank = sparse = low_rank_before = sparse_before = np.zeros_like(data)
     t = t_before = 1.0
-    rank_before = reference = same = 0
-    for iteration in range(1, _MOST + 1):
+    rank_before = reference = same = iterations = 0
+    while iterations < _MOST:
+        iterations += 1
         momentum = (t_before - 1) / t
         at_low = low_rank + momentum * (low_rank - low_rank_before)
         at_sparse = sparse + momentum * (sparse - sparse_before)
-        at_sum = at_low + at_sparse
-        residual = (at_sum - data) / _TAU
+        gradient = (at_low + at_sparse - data) / _TAU
         low_rank_before, sparse_before = low_rank, sparse
-        low_rank, rank = shrink_spectrum(at_low - residual, mu / _TAU)
-        sparse = soft(at_sparse - residual, weight * mu / _TAU)
+        low_rank, rank = shrink_spectrum(at_low - gradient, mu / _TAU)
+        sparse = soft(at_sparse - gradient, weight * mu / _TAU)
         card = int(np.count_nonzero(sparse))
 
-        change = low_rank + sparse - at_sum
-        slope = np.hypot(_norm(_TAU * (at_low - low_rank) + change), _norm(_TAU * (at_sparse - sparse) + change))
-        converged = slope <= 1e-6 * _TAU * max(1.0, np.hypot(_norm(low_rank), _norm(sparse)))
+        # Their two subgradients tau (Y - X) + (A + E - Y_A - Y_E) are each other's negative for tau = 2.
+        subgradient = np.linalg.norm((at_low - low_rank) - (at_sparse - sparse)) * np.sqrt(2)
+        size = np.hypot(np.linalg.norm(low_rank), np.linalg.norm(sparse))
+        converged = subgradient <= 1e-6 * _TAU * max(1.0, size)
         mu = max(0.9 * mu, mu_least)
         t_before, t = t, (1 + np.sqrt(1 + 4 * t * t)) / 2
-
         same = same + 1 if rank == rank_before and abs(card - reference) < _STILL else 0
         if rank != rank_before:
             rank_before, reference = rank, card
         if converged or same > _PATIENCE or rank > 0.3 * min(data.shape):
             break
-    return sparse, iteration, rank
+    return sparse, iterations, rank
 
 
 def _alm(data: np.ndarray, weight: float) -> tuple[np.ndarray, int, int]:
     """The same with E >= 0 by an inexact augmented Lagrangian: (E, iterations, rank of A)."""
-    rho = 1 / (5 * data.std())
+    rho, norm = 1 / (5 * data.std()), np.linalg.norm(data)
     sparse, multiplier = np.zeros_like(data), np.zeros_like(data)
-    card, norm, rank = 0, _norm(data), 0
-    for iteration in range(1, _MOST + 1):
+    card = rank = iterations = 0
+    while iterations < _MOST:
+        iterations += 1
         shifted = data + multiplier / rho
         low_rank, rank = shrink_spectrum(shifted - sparse, 1 / rho)
         sparse = np.maximum(shifted - low_rank - weight / rho, 0)
@@ -127,10 +128,6 @@ def _alm(data: np.ndarray, weight: float) -> tuple[np.ndarray, int, int]:
         multiplier += rho * residual
         rho *= 1.5
         card_before, card = card, int(np.count_nonzero(sparse))
-        if _norm(residual) < 1e-7 * norm or card == card_before:
+        if card == card_before or np.linalg.norm(residual) < 1e-7 * norm:
             break
-    return sparse, iteration, rank
-
-
-def _norm(values: np.ndarray) -> float:
-    return float(np.linalg.norm(values))
+    return sparse, iterations, rank

@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from motes.cards import Card, InputSpec, Scaling
+from motes.classical.ipi import ipi
 from motes.classical.lcm import lcm
 from motes.classical.max_mean import max_mean
 from motes.classical.max_median import max_median
 from motes.classical.mpcm import mpcm
+from motes.classical.nram import nram
 from motes.classical.options import Option, flag, number, odd, one_of, pairs, several, whole
+from motes.classical.patches import too_large
+from motes.classical.pstnn import pstnn
+from motes.classical.ript import ript
 from motes.classical.rlcm import rlcm
 from motes.classical.rules import Rule, mean_std, threshold_rule
 from motes.classical.tllcm import tllcm
@@ -37,6 +42,10 @@ to grey level 102 and one robust standard deviation to 25.5 of them, unclipped, 
 
 _CELLS = "sides of a cell, px"
 _LARGEST = "largest values averaged in a cell"
+_PATCH = "side of a patch, px"
+_STEP = "from patch to patch, px"
+_TILE = "side of a tile of a large frame, px"
+_OVERLAP = "what counts where patches overlap"
 _BORDER = Option("symmetric", one_of("symmetric", "replicate"), "what lies outside the frame")
 
 
@@ -201,6 +210,80 @@ METHODS: dict[str, Method] = {
                 "median": Option(True, flag, "a 3x3 median first"),
             },
             fits=lambda sizes, values, **_: _in_cell(values, min(sizes)),
+        ),
+        Method(
+            name="ipi",
+            title="IPI",
+            function=ipi,
+            k=15.0,  # on 25 of those frames, as for the three below: Pd 0.97 at 11
+            paper="Infrared patch-image model for small target detection in a single image",
+            venue="IEEE Transactions on Image Processing 22(12)",
+            year=2013,
+            options={
+                "patch": Option(50, whole(2), _PATCH),
+                "step": Option(10, whole(1), _STEP),
+                "solver": Option("apg", one_of("apg", "alm"), "how the parts are found"),
+                "overlap": Option("median", one_of("median", "mean", "shifted"), _OVERLAP),
+                "border": Option("inside", one_of("inside", "flush"), "where the last patch ends"),
+                "positive": Option(True, flag, "cut the map at 0"),
+                "tile": Option(640, whole(4), _TILE),
+            },
+            fits=too_large,
+        ),
+        Method(
+            name="ript",
+            title="RIPT",
+            function=ript,
+            k=20.0,  # Pd 1.00 at 37
+            paper="Reweighted infrared patch-tensor model with both nonlocal and local priors for single-frame small "
+            "target detection",
+            venue="IEEE Journal of Selected Topics in Applied Earth Observations and Remote Sensing 10(8)",
+            year=2017,
+            input=GREY,
+            options={
+                "patch": Option(30, whole(2), _PATCH),
+                "step": Option(10, whole(1), _STEP),
+                "overlap": Option("mean", one_of("mean", "last", "median"), _OVERLAP),
+                "weight": Option(0.7, number(above=0), "of the sparse part"),
+                "form": Option("authors", one_of("authors", "tensoristd"), "whose code"),
+                "tile": Option(1024, whole(4), _TILE),
+            },
+            fits=too_large,
+        ),
+        Method(
+            name="nram",
+            title="NRAM",
+            function=nram,
+            k=2.0,  # Pd 0.90 at 8; most of the map is 0, so that k changes little
+            paper="Infrared small target detection via non-convex rank approximation minimization joint l2,1 norm",
+            venue="Remote Sensing 10(11)",
+            year=2018,
+            options={
+                "patch": Option(50, whole(2), _PATCH),
+                "step": Option(10, whole(1), _STEP),
+                "overlap": Option("last", one_of("last", "mean", "median"), _OVERLAP),
+                "tile": Option(640, whole(4), _TILE),
+            },
+            fits=too_large,
+        ),
+        Method(
+            name="pstnn",
+            title="PSTNN",
+            function=pstnn,
+            k=15.0,  # Pd 0.90 at 6
+            paper="Infrared small target detection based on partial sum of the tensor nuclear norm",
+            venue="Remote Sensing 11(4)",
+            year=2019,
+            input=GREY,
+            options={
+                "patch": Option(40, whole(2), _PATCH),
+                "step": Option(40, whole(1), _STEP),
+                "weight": Option(0.7, number(above=0), "of the sparse part"),
+                "overlap": Option("last", one_of("last", "mean", "median"), _OVERLAP),
+                "slices": Option("all", one_of("all", "istd"), "of the transformed tensor"),
+                "tile": Option(2048, whole(4), _TILE),
+            },
+            fits=too_large,
         ),
     )
 }

@@ -66,7 +66,9 @@ def _alm(data: np.ndarray) -> tuple[np.ndarray, int]:
     norm = np.linalg.norm(data)
     sparse, edges, multiplier = np.zeros_like(data), np.zeros_like(data), np.zeros_like(data)
     spectrum = np.zeros(min(data.shape))
-    for iteration in range(1, _MOST + 1):
+    iterations = 0
+    while iterations < _MOST:
+        iterations += 1
         rest = data - multiplier / mu
         low_rank, spectrum = _shrink_rank(rest - sparse - edges, spectrum, mu)
 
@@ -83,7 +85,7 @@ def _alm(data: np.ndarray) -> tuple[np.ndarray, int]:
         mu *= 1.1
         if np.linalg.norm(residual) < 1e-7 * norm:
             break
-    return sparse, iteration
+    return sparse, iterations
 
 
 def _shrink_rank(matrix: np.ndarray, before: np.ndarray, mu: float) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -121,9 +122,7 @@ def patch_grid(
     return whole if len(whole) >= FEWEST else grid(max(1, min(h, w) // 2))
 
 
-def in_tiles(
-    solve: Callable[[np.ndarray], np.ndarray], frame: np.ndarray, tile: int, patch: int
-) -> np.ndarray:
+def in_tiles(solve: Callable[[np.ndarray], np.ndarray], frame: np.ndarray, tile: int, patch: int) -> np.ndarray:
     """``solve`` of an [H, W] frame, tile by tile where a side is longer than ``tile`` px.
 
     Tiles overlap by ``patch`` px; every pixel is taken from the tile in which it lies further from the border.
@@ -182,5 +181,5 @@ def _tiles(length: int, tile: int, overlap: int) -> list[tuple[int, int, int, in
     count = -(-(length - overlap) // (tile - overlap))
     size = -(-(length + (count - 1) * overlap) // count)
     starts = [round(k * (length - size) / (count - 1)) for k in range(count)]
-    cuts = [0, *((a + size + b) // 2 for a, b in zip(starts, starts[1:], strict=False)), length]
+    cuts = [0, *((a + size + b) // 2 for a, b in pairwise(starts)), length]
     return [(start, start + size, cuts[k], cuts[k + 1]) for k, start in enumerate(starts)]

@@ -93,15 +93,14 @@ def _rank(data: np.ndarray) -> int:
     return max(1, int(small[0])) if small.size else max(1, min(len(spectrum), p - 1))
 
 
-def _admm(
-    data: np.ndarray, corners: np.ndarray, sparsity: float, kept: int, lost: bool
-) -> tuple[np.ndarray, int]:
+def _admm(data: np.ndarray, corners: np.ndarray, sparsity: float, kept: int, lost: bool) -> tuple[np.ndarray, int]:
     """data [n, p, p] = low tubal rank + sparse by alternating directions: (sparse, iterations)."""
     mu, norm = 0.002, np.linalg.norm(data)
     sparse, multiplier = np.zeros_like(data), np.zeros_like(data)
     weights: np.ndarray | float = 1.0
-    targets = 0
-    for iteration in range(1, _MOST + 1):
+    targets = iterations = 0
+    while iterations < _MOST:
+        iterations += 1
         rest = data - multiplier / mu
         transformed = np.fft.rfft(rest - sparse, axis=0)
         transformed = shrink_tail(transformed, kept, 1 / mu)
@@ -117,4 +116,4 @@ def _admm(
             break
         multiplier += mu * residual
         mu = min(1.05 * mu, 1e10)
-    return sparse, iteration
+    return sparse, iterations

@@ -50,9 +50,7 @@ def ript(
     return in_tiles(lambda part: solve(part, patch, step, overlap, weight, form)[0], frame, tile, patch)
 
 
-def solve(
-    frame: np.ndarray, patch: int, step: int, overlap: str, weight: float, form: str
-) -> tuple[np.ndarray, dict]:
+def solve(frame: np.ndarray, patch: int, step: int, overlap: str, weight: float, form: str) -> tuple[np.ndarray, dict]:
     """The map of one [H, W] float64 frame, and ``iterations``."""
     authors = form == "authors"
     grid = patch_grid(frame.shape, patch, step, border="flush" if authors else "before", by_columns=authors)
@@ -80,8 +78,9 @@ def _alm(data: np.ndarray, edges: np.ndarray, sparsity: float, targets: int) -> 
     norm = np.linalg.norm(data)
     sparse = np.zeros_like(data)
     multipliers = [np.zeros_like(data) for _ in range(3)]
-    weights = edges
-    for iteration in range(1, _MOST + 1):
+    weights, iterations = edges, 0
+    while iterations < _MOST:
+        iterations += 1
         backgrounds = [_shrink_mode(data + mu * y - sparse, mode, mu) for mode, y in enumerate(multipliers)]
         background = sum(backgrounds) / 3
         free = data + mu / 3 * sum(multipliers) - background
@@ -94,7 +93,7 @@ def _alm(data: np.ndarray, edges: np.ndarray, sparsity: float, targets: int) -> 
         before, targets = targets, int(np.count_nonzero(sparse))
         if targets == before or np.linalg.norm(rest - background) < 1e-7 * norm:
             break
-    return sparse, iteration
+    return sparse, iterations
 
 
 def _shrink_mode(tensor: np.ndarray, mode: int, threshold: float) -> np.ndarray:
