@@ -1,6 +1,6 @@
 """Attention gates of one number a channel and one number a pixel.
 
-Woo, Park, Lee, Kweon, "CBAM: Convolutional Block Attention Module", ECCV 2018, sections 3.1 and 3.2. A gate returns its
+Woo, Park, Lee, Kweon, "CBAM: Convolutional Block Attention Module", ECCV 2018, section 3. A gate returns its
 weights; whoever calls it multiplies. The CBAM of RDIAN has other layers and its own place.
 """
 

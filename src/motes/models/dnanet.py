@@ -37,7 +37,7 @@ LEVELS = 5
 
 
 class DNANet(nn.Module):
-    """DNANet (section III of the paper).
+    """DNANet.
 
     Args:
         in_channels: bands of the input; grey frames are repeated to 3 for published weights.
@@ -102,7 +102,7 @@ class DNANet(nn.Module):
         return 3 * self.top_width * output.numel() if self.deep_supervision else 0
 
     def _nodes(self, images: Tensor) -> dict[tuple[int, int], Tensor]:
-        """(level, column) -> map of that node, [B, widths[level], H / 2^level, W / 2^level] (equation 1)."""
+        """(level, column) -> map of that node, [B, widths[level], H / 2^level, W / 2^level], the dense nested interactive module."""
         maps: dict[tuple[int, int], Tensor] = {}
         for diagonal in range(LEVELS):
             for column in range(diagonal + 1):
@@ -119,7 +119,7 @@ class DNANet(nn.Module):
         return maps
 
     def _prediction(self, maps: dict[tuple[int, int], Tensor]) -> Tensor:
-        """Joins the last node of every level at full resolution (section III-C)."""
+        """Joins the last node of every level at full resolution: the feature pyramid fusion module."""
         last = [
             scaled(getattr(self, f"conv0_{level}_1x1")(maps[level, LEVELS - 1 - level]), 2**level)
             for level in range(LEVELS - 1, 0, -1)
@@ -149,7 +149,7 @@ def node(in_channels: int, channels: int, blocks: int, residual: bool) -> nn.Seq
 
 
 class AttentionBlock(nn.Module):
-    """Two 3x3 convolutions, a gate per channel, a gate per pixel and, if ``residual``, the shortcut (section III-B)."""
+    """Two 3x3 convolutions, a gate per channel, a gate per pixel and, if ``residual``, the shortcut."""
 
     FOLDABLE = (("conv1", "bn1"), ("conv2", "bn2"))
 

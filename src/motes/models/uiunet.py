@@ -22,7 +22,7 @@ SIDES = 6
 
 
 class UIUNet(nn.Module):
-    """UIU-Net (section III of the paper).
+    """UIU-Net.
 
     Args:
         in_channels: bands of the input (published: 3; BasicIRSTD: 1).
@@ -140,7 +140,7 @@ class DilatedU(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Interactive cross attention (section III-C): high and low [B, C, H, W] -> [B, 2C, H, W].
+    """Interactive cross attention (IC-A): high and low [B, C, H, W] -> [B, 2C, H, W].
 
     The deep map says which channels of the encoder's map matter, what remains says where the deep map matters.
     """
