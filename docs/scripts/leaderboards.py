@@ -2,7 +2,7 @@
 
     python docs/scripts/leaderboards.py DATA [--reference FOLDER] [--runs RUN ...]
 
-DATA is the folder that holds ``sirst`` and, once ``motes data noisy`` made them, ``noisy_sirst_10``, ``_20`` and ``_30``.
+DATA is the folder that holds ``sirst`` and, once made by ``motes data noisy``, ``noisy_sirst_10``, ``_20``, ``_30``.
 FOLDER is that of the reference material, whose published weights are scored beside ours. Rows are kept in
 docs/leaderboards/rows: what was measured already is not measured again, so a new network costs its own time only.
 """
