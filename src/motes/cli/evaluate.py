@@ -138,13 +138,17 @@ def frames(
 ) -> tuple[list[Sample], str, str | None]:
     """Samples, and the names of data set and split for the record."""
     from motes.data import open_dataset
+    from motes.data.lists import listed
 
     if data is None and image_dir is None:
         raise DataError("no data named", "add --data FOLDER, or --image-dir and --mask-dir")
     root = data or (image_dir or Path()).parent
     dataset = open_dataset(root, layout, image_dir=image_dir, mask_dir=mask_dir, split_file=split_file)
     chosen = split or (split_file.stem if split_file else None)
-    samples = dataset.split(chosen)
+    if chosen and chosen.endswith(".txt"):
+        samples, chosen = listed(dataset, chosen), Path(chosen).stem
+    else:
+        samples = dataset.split(chosen)
     if not samples:
         raise DataError(f"{root}: split '{split}' is empty")
     return samples, root.resolve().name, chosen

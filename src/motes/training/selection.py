@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 
 from motes.cards import Card
 from motes.data import Dataset, Sample, open_dataset
+from motes.data.lists import listed, read_ids
 from motes.data.scan import digest
 from motes.errors import DataError
 from motes.evaluation import score_samples
@@ -40,7 +40,7 @@ def select_frames(recipe: Recipe) -> Frames:
     part = recipe.data
     root = find_root(part.root)
     data = open_dataset(root, part.layout)
-    excluded = {name for file in part.exclude for name in read_list(file)}
+    excluded = {name for file in part.exclude for name in read_ids(file)}
     train = [s for s in chosen(data, part.train) if s.name not in excluded]
     if part.val is not None:
         val = chosen(data, part.val)
@@ -81,13 +81,7 @@ def chosen(data: Dataset, which: str | None) -> list[Sample]:
     if not which.endswith(".txt"):
         names = [name.strip() for name in which.split("|")]
         return data.split(next((n for n in names if _has(data, n)), names[0]))
-    names = read_list(which)
-    missing = [n for n in names if n not in data.samples]
-    if missing:
-        raise DataError(
-            f"{which}: {len(missing)} of {len(names)} ids are not in {data.root}, for instance {missing[0]}"
-        )
-    return [data.samples[n] for n in names]
+    return listed(data, which)
 
 
 def _has(data: Dataset, split: str) -> bool:
@@ -96,20 +90,6 @@ def _has(data: Dataset, split: str) -> bool:
     except DataError:
         return False
     return True
-
-
-def read_list(file: str) -> list[str]:
-    """Ids, one a line (what follows a tab or a space is a remark); ``lists/NAME.txt`` is a shipped one."""
-    path = Path(file)
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-    else:
-        shipped = resources.files("motes.recipes") / file
-        if not shipped.is_file():
-            raise DataError(f"no list of ids at {file}")
-        text = shipped.read_text(encoding="utf-8")
-    lines = (line.split("#")[0].split() for line in text.splitlines())
-    return [words[0] for words in lines if words]
 
 
 def carve(samples: Sequence[Sample], part: DataPart, seed: int) -> tuple[list[Sample], list[Sample]]:
