@@ -102,7 +102,7 @@ class DNANet(nn.Module):
         return 3 * self.top_width * output.numel() if self.deep_supervision else 0
 
     def _nodes(self, images: Tensor) -> dict[tuple[int, int], Tensor]:
-        """(level, column) -> map of that node, [B, widths[level], H / 2^level, W / 2^level], the dense nested interactive module."""
+        """The dense nested module: (level, column) -> that node, [B, C of the level, H / 2^level, W / 2^level]."""
         maps: dict[tuple[int, int], Tensor] = {}
         for diagonal in range(LEVELS):
             for column in range(diagonal + 1):
