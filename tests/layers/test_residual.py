@@ -47,5 +47,5 @@ def test_initialisation(layer: nn.Module, fan_in: int, fan_out: int) -> None:
     torch.manual_seed(0)
     initialise(layer)
     expected = (2 / (1 + 0.25**2) / ((fan_in + fan_out) / 2)) ** 0.5
-    assert float(layer.weight.std()) == pytest.approx(expected, rel=0.02)
+    assert float(layer.weight.detach().std()) == pytest.approx(expected, rel=0.02)
     assert not layer.bias.any()
