@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from motes.classical.patches import check, in_tiles, patch_grid
+from motes.classical.patches import check, in_blocks, patch_grid
 from motes.classical.shrinkage import shrink_spectrum, singular_values, soft
 
 _TAU = 2.0  # Lipschitz constant of the smooth term of "apg"
@@ -22,10 +22,10 @@ def ipi(
     patch: int = 50,
     step: int = 10,
     solver: str = "apg",
-    overlap: str = "median",
+    combine: str = "median",
     border: str = "inside",
     positive: bool = True,
-    tile: int = 640,
+    block: int = 640,
 ) -> np.ndarray:
     """The sparse part of the patch image, put together again.
 
@@ -35,49 +35,56 @@ def ipi(
         step: px between patches.
         solver: ``apg``: the authors' accelerated proximal gradient. ``alm``: the inexact augmented Lagrangian of
             ISTD-python, whose settings are patch 30, step 10.
-        overlap: what counts where patches overlap: ``median`` (the paper), ``mean``, or ``shifted``, the mean with an
+        combine: what counts where patches overlap: ``median`` (the paper), ``mean``, or ``shifted``, the mean with an
             off-by-one that ISTD-python takes; see `PatchGrid.paste`.
         border: ``inside``: patches end where the next one would cross the border, as in both codes, so up to step - 1
             px at the bottom and right are never searched: 0. ``flush``: one more patch ends at the border.
         positive: cut the map at 0. The sparse part is signed: dark targets come out negative.
-        tile: larger frames are solved in tiles of at most this side, px.
+        block: larger frames are solved in blocks of at most this side, px.
 
     Returns:
         [H, W] float32. "apg": in units of the range of the frame's counts. "alm": counts, never negative.
 
     Raises:
-        CardError: patch, step and tile do not fit each other.
+        CardError: patch, step and block do not fit each other.
     """
-    check("ipi", patch, step, tile)
+    check("ipi", patch, step, block)
     frame = np.asarray(image, dtype=np.float64)
-    span = float(np.ptp(frame)) or 1.0
 
-    def solve_tile(part: np.ndarray) -> np.ndarray:
-        found, facts = solve(part, patch, step, solver, overlap, border)
-        whole = part.shape == frame.shape or solver == "alm"
-        return found if whole else found * (facts["span"] / span)
+    def solve_block(part: np.ndarray) -> np.ndarray:
+        scale = None if part.shape == frame.shape else (float(frame.min()), float(np.ptp(frame)))
+        return solve(part, patch, step, solver, combine, border, scale)[0]
 
-    found = in_tiles(solve_tile, frame, tile, patch)
+    found = in_blocks(solve_block, frame, block, patch)
     return np.maximum(found, 0, out=found) if positive else found
 
 
 def solve(
-    frame: np.ndarray, patch: int, step: int, solver: str, overlap: str, border: str = "inside"
+    frame: np.ndarray,
+    patch: int,
+    step: int,
+    solver: str,
+    combine: str,
+    border: str = "inside",
+    scale: tuple[float, float] | None = None,
 ) -> tuple[np.ndarray, dict]:
-    """The map of one [H, W] float64 frame, and ``iterations``, ``rank`` of the background, ``span`` of the patches."""
+    """The map of one [H, W] float64 frame, and ``iterations`` and the ``rank`` of the background.
+
+    ``scale``: the counts that "apg" takes as 0, and their range; None: those of the patches.
+    """
     grid = patch_grid(frame.shape, patch, step, border=border, by_columns=False)
     # [patches, patch^2]: the transpose of the paper's patch image, which has the same singular values
     data = grid.cut(frame).reshape(len(grid), -1)
-    low, span = float(data.min()), float(np.ptp(data))
-    if span == 0:
-        return np.zeros(frame.shape), {"iterations": 0, "rank": 0, "span": 0.0}
+    low, span = scale or (float(data.min()), float(np.ptp(data)))
+    if np.ptp(data) == 0:
+        return np.zeros(frame.shape), {"iterations": 0, "rank": 0}
     weight = 1 / np.sqrt(max(frame.shape))  # the authors' code; the paper has the size of the patch image
     if solver == "alm":
         targets, iterations, rank = _alm(data, weight)
     else:
         targets, iterations, rank = _apg((data - low) / span, weight)
-    found = grid.paste(targets.reshape(-1, grid.patch, grid.patch), overlap)
-    return found, {"iterations": iterations, "rank": rank, "span": span}
+    found = grid.paste(targets.reshape(-1, grid.patch, grid.patch), combine)
+    return found, {"iterations": iterations, "rank": rank}
 
 
 def _apg(data: np.ndarray, weight: float) -> tuple[np.ndarray, int, int]:

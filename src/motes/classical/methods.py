@@ -44,8 +44,8 @@ _CELLS = "sides of a cell, px"
 _LARGEST = "largest values averaged in a cell"
 _PATCH = "side of a patch, px"
 _STEP = "from patch to patch, px"
-_TILE = "side of a tile of a large frame, px"
-_OVERLAP = "what counts where patches overlap"
+_BLOCK = "side of a block of a large frame, px"
+_COMBINE = "what counts where patches overlap"
 _BORDER = Option("symmetric", one_of("symmetric", "replicate"), "what lies outside the frame")
 
 
@@ -223,10 +223,10 @@ METHODS: dict[str, Method] = {
                 "patch": Option(50, whole(2), _PATCH),
                 "step": Option(10, whole(1), _STEP),
                 "solver": Option("apg", one_of("apg", "alm"), "how the parts are found"),
-                "overlap": Option("median", one_of("median", "mean", "shifted"), _OVERLAP),
+                "combine": Option("median", one_of("median", "mean", "shifted"), _COMBINE),
                 "border": Option("inside", one_of("inside", "flush"), "where the last patch ends"),
                 "positive": Option(True, flag, "cut the map at 0"),
-                "tile": Option(640, whole(4), _TILE),
+                "block": Option(640, whole(4), _BLOCK),
             },
             fits=too_large,
         ),
@@ -243,10 +243,10 @@ METHODS: dict[str, Method] = {
             options={
                 "patch": Option(30, whole(2), _PATCH),
                 "step": Option(10, whole(1), _STEP),
-                "overlap": Option("mean", one_of("mean", "last", "median"), _OVERLAP),
+                "combine": Option("mean", one_of("mean", "last", "median"), _COMBINE),
                 "weight": Option(0.7, number(above=0), "of the sparse part"),
                 "form": Option("authors", one_of("authors", "tensoristd"), "whose code"),
-                "tile": Option(1024, whole(4), _TILE),
+                "block": Option(1024, whole(4), _BLOCK),
             },
             fits=too_large,
         ),
@@ -261,8 +261,8 @@ METHODS: dict[str, Method] = {
             options={
                 "patch": Option(50, whole(2), _PATCH),
                 "step": Option(10, whole(1), _STEP),
-                "overlap": Option("last", one_of("last", "mean", "median"), _OVERLAP),
-                "tile": Option(640, whole(4), _TILE),
+                "combine": Option("last", one_of("last", "mean", "median"), _COMBINE),
+                "block": Option(640, whole(4), _BLOCK),
             },
             fits=too_large,
         ),
@@ -279,9 +279,9 @@ METHODS: dict[str, Method] = {
                 "patch": Option(40, whole(2), _PATCH),
                 "step": Option(40, whole(1), _STEP),
                 "weight": Option(0.7, number(above=0), "of the sparse part"),
-                "overlap": Option("last", one_of("last", "mean", "median"), _OVERLAP),
+                "combine": Option("last", one_of("last", "mean", "median"), _COMBINE),
                 "slices": Option("all", one_of("all", "istd"), "of the transformed tensor"),
-                "tile": Option(2048, whole(4), _TILE),
+                "block": Option(2048, whole(4), _BLOCK),
             },
             fits=too_large,
         ),

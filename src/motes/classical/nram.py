@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from motes.classical.patches import check, in_tiles, patch_grid
+from motes.classical.patches import check, in_blocks, patch_grid
 from motes.classical.shrinkage import leading_spectrum, weigh_spectrum
 
 _GAMMA = 0.002  # of the rank surrogate (1 + gamma) s / (gamma + s)
@@ -16,7 +16,7 @@ _FLOOR = 0.04  # in the sparse weights, where the paper has a tiny number
 _MOST = 1000  # iterations
 
 
-def nram(image: np.ndarray, patch: int = 50, step: int = 10, overlap: str = "last", tile: int = 640) -> np.ndarray:
+def nram(image: np.ndarray, patch: int = 50, step: int = 10, combine: str = "last", block: int = 640) -> np.ndarray:
     """The sparse part of the patch image, beside a low-rank part and one of whole patches (edges, l2,1 norm).
 
     As in the authors' code, where it departs from the paper: the sparse weights come from the same iteration and have
@@ -26,37 +26,37 @@ def nram(image: np.ndarray, patch: int = 50, step: int = 10, overlap: str = "las
         image: [H, W] counts, any real dtype. A gain or a constant on them changes nothing.
         patch: side of the patches, px.
         step: px between patches.
-        overlap: what counts where patches overlap: ``last`` (the authors' code), ``mean``, ``median``; see
+        combine: what counts where patches overlap: ``last`` (the authors' code), ``mean``, ``median``; see
             `PatchGrid.paste`.
-        tile: larger frames are solved in tiles of at most this side, px.
+        block: larger frames are solved in blocks of at most this side, px.
 
     Returns:
         [H, W] float32, in units of the range of the frame's counts.
 
     Raises:
-        CardError: patch, step and tile do not fit each other.
+        CardError: patch, step and block do not fit each other.
     """
-    check("nram", patch, step, tile)
+    check("nram", patch, step, block)
     frame = np.asarray(image, dtype=np.float64)
-    span = float(np.ptp(frame)) or 1.0
-
-    def solve_tile(part: np.ndarray) -> np.ndarray:
-        found, _ = solve(part, patch, step, overlap)
-        return found * (float(np.ptp(part)) / span)
-
-    return in_tiles(solve_tile, frame, tile, patch)
+    scale = float(frame.min()), float(np.ptp(frame))
+    return in_blocks(lambda part: solve(part, patch, step, combine, scale)[0], frame, block, patch)
 
 
-def solve(frame: np.ndarray, patch: int, step: int, overlap: str) -> tuple[np.ndarray, dict]:
-    """The map of one [H, W] float64 frame, and ``iterations``."""
+def solve(
+    frame: np.ndarray, patch: int, step: int, combine: str, scale: tuple[float, float] | None = None
+) -> tuple[np.ndarray, dict]:
+    """The map of one [H, W] float64 frame, and ``iterations``.
+
+    ``scale``: the counts that are taken as 0, and their range; None: those of the frame.
+    """
     grid = patch_grid(frame.shape, patch, step)
-    low, span = float(frame.min()), float(np.ptp(frame))
-    if span == 0:
+    low, span = scale or (float(frame.min()), float(np.ptp(frame)))
+    if np.ptp(frame) == 0:
         return np.zeros(frame.shape), {"iterations": 0}
     # [patches, patch^2]: the transpose of the paper's patch image
     data = (grid.cut(frame).reshape(len(grid), -1) - low) / span
     targets, iterations = _alm(data)
-    return grid.paste(targets.reshape(-1, grid.patch, grid.patch), overlap), {"iterations": iterations}
+    return grid.paste(targets.reshape(-1, grid.patch, grid.patch), combine), {"iterations": iterations}
 
 
 def _alm(data: np.ndarray) -> tuple[np.ndarray, int]:

@@ -1,7 +1,7 @@
 """Patch images and patch tensors: a frame cut into overlapping squares, and put together again.
 
 The low-rank methods look for targets in the stack of all squares of a frame: background squares resemble each other, so
-their stack has few large singular values, and a target fits none of them. Large frames are cut into tiles first.
+their stack has few large singular values, and a target fits none of them. Large frames are cut into blocks first.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class PatchGrid:
             windows = windows.transpose(1, 0, 2, 3)
         return np.ascontiguousarray(windows).reshape(-1, self.patch, self.patch)
 
-    def paste(self, patches: np.ndarray, overlap: str = "mean") -> np.ndarray:
+    def paste(self, patches: np.ndarray, combine: str = "mean") -> np.ndarray:
         """[patches, patch, patch] -> [H, W]; 0 where no square lies.
 
         Args:
             patches: in the order of `cut`.
-            overlap: what counts where squares overlap. ``mean``, ``median`` (of an even number: the mean of the two
+            combine: what counts where squares overlap. ``mean``, ``median`` (of an even number: the mean of the two
                 middle ones), ``last`` (the square furthest to the bottom right, which published codes keep by
                 overwriting), ``shifted`` (the mean of zero and all squares but that last one: an off-by-one of
                 ISTD-python, for comparison only).
         """
         p = self.patch
-        if overlap == "median":
+        if combine == "median":
             return self._median(patches)
         last = np.zeros(self.shape, patches.dtype)
         total, count = np.zeros_like(last), np.zeros(self.shape, np.int32)
@@ -69,9 +69,9 @@ class PatchGrid:
             last[i : i + p, j : j + p] = square
             total[i : i + p, j : j + p] += square
             count[i : i + p, j : j + p] += 1
-        if overlap == "last":
+        if combine == "last":
             return last
-        if overlap == "shifted":
+        if combine == "shifted":
             total -= last
         return np.divide(total, np.maximum(count, 1), out=total)
 
@@ -122,13 +122,13 @@ def patch_grid(
     return whole if len(whole) >= FEWEST else grid(max(1, min(h, w) // 2))
 
 
-def in_tiles(solve: Callable[[np.ndarray], np.ndarray], frame: np.ndarray, tile: int, patch: int) -> np.ndarray:
-    """``solve`` of an [H, W] frame, tile by tile where a side is longer than ``tile`` px.
+def in_blocks(solve: Callable[[np.ndarray], np.ndarray], frame: np.ndarray, block: int, patch: int) -> np.ndarray:
+    """``solve`` of an [H, W] frame, block by block where a side is longer than ``block`` px.
 
-    Tiles overlap by ``patch`` px; every pixel is taken from the tile in which it lies further from the border.
+    Blocks overlap by ``patch`` px; every pixel is taken from the block in which it lies further from the border.
     """
     out = np.empty(frame.shape, np.float32)
-    lines = [_tiles(n, tile, patch) for n in frame.shape]
+    lines = [_blocks(n, block, patch) for n in frame.shape]
     for top, bottom, first_row, last_row in lines[0]:
         for left, right, first, last in lines[1]:
             solved = solve(frame[top:bottom, left:right])
@@ -136,24 +136,24 @@ def in_tiles(solve: Callable[[np.ndarray], np.ndarray], frame: np.ndarray, tile:
     return out
 
 
-def too_large(patch: int, step: int, tile: int, **_: object) -> str | None:
+def too_large(patch: int, step: int, block: int, **_: object) -> str | None:
     """What is wrong with these options together: squares with gaps, or a patch image beyond `PATCH_VALUES`."""
     if step > patch:
         return f"step {step} is larger than patch {patch}, which leaves gaps between the patches"
-    if tile < 2 * patch:
-        return f"tile {tile} must be at least two patches of {patch} px wide"
-    values = len(_line(tile, patch, step, "flush")) ** 2 * patch**2
+    if block < 2 * patch:
+        return f"block {block} must be at least two patches of {patch} px wide"
+    values = len(_line(block, patch, step, "flush")) ** 2 * patch**2
     if values > PATCH_VALUES:
         return (
-            f"patch {patch} and step {step} make {values / 1e6:.0f} million values of a tile of {tile} px, and "
-            f"{PATCH_VALUES / 1e6:.0f} million is the limit; choose a larger step or a smaller tile"
+            f"patch {patch} and step {step} make {values / 1e6:.0f} million values of a block of {block} px, and "
+            f"{PATCH_VALUES / 1e6:.0f} million is the limit; choose a larger step or a smaller block"
         )
     return None
 
 
-def check(name: str, patch: int, step: int, tile: int) -> None:
+def check(name: str, patch: int, step: int, block: int) -> None:
     """Raises CardError with the sentence of `too_large`."""
-    wrong = too_large(patch, step, tile)
+    wrong = too_large(patch, step, block)
     if wrong:
         raise CardError(f"{name}: {wrong}")
 
@@ -174,11 +174,11 @@ def _layers(positions: tuple[int, ...], patch: int) -> int:
     return m
 
 
-def _tiles(length: int, tile: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """(start, stop, first, last) of every tile along one side: what it reads, and what of it is kept."""
-    if length <= tile:
+def _blocks(length: int, block: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """(start, stop, first, last) of every block along one side: what it reads, and what of it is kept."""
+    if length <= block:
         return [(0, length, 0, length)]
-    count = -(-(length - overlap) // (tile - overlap))
+    count = -(-(length - overlap) // (block - overlap))
     size = -(-(length + (count - 1) * overlap) // count)
     starts = [round(k * (length - size) / (count - 1)) for k in range(count)]
     cuts = [0, *((a + size + b) // 2 for a, b in pairwise(starts)), length]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from motes.classical.patches import check, in_tiles, patch_grid
+from motes.classical.patches import check, in_blocks, patch_grid
 from motes.classical.shrinkage import shrink_tail, singular_values
 from motes.classical.structure import min_max, structure_eigenvalues
 
@@ -21,14 +21,15 @@ def pstnn(
     patch: int = 40,
     step: int = 40,
     weight: float = 0.7,
-    overlap: str = "last",
+    combine: str = "last",
     slices: str = "all",
-    tile: int = 2048,
+    block: int = 2048,
 ) -> np.ndarray:
     """The sparse part of the patch tensor, put together again.
 
     The number of singular values that are kept comes from a reshaped tensor whose rows mix patches, as in the authors'
-    code. Where the corner measure is undefined (flat and saturated areas) no target is found.
+    code. Where the corner measure is undefined (flat and saturated areas) no target is found; nor is one in a sky so
+    even that patches differ by the target alone, for then the target is what is kept.
 
     Args:
         image: [H, W] grey levels, 0 to 255: the method's constants are grey levels, so deeper counts must be scaled
@@ -36,25 +37,25 @@ def pstnn(
         patch: side of the patches, px.
         step: px between patches.
         weight: of the sparse part; it is divided by sqrt(patch * number of patches). The paper has 0.6.
-        overlap: what counts where patches overlap: ``last`` (the authors' code), ``mean``, ``median``; see
+        combine: what counts where patches overlap: ``last`` (the authors' code), ``mean``, ``median``; see
             `PatchGrid.paste`.
         slices: ``all``; or ``istd``, the defect of ISTD-python, which loses the middle slices of the transformed
             tensor for 5, 9, 13, ... patches.
-        tile: larger frames are solved in tiles of at most this side, px.
+        block: larger frames are solved in blocks of at most this side, px.
 
     Returns:
         [H, W] float32 grey levels, >= 0.
 
     Raises:
-        CardError: patch, step and tile do not fit each other.
+        CardError: patch, step and block do not fit each other.
     """
-    check("pstnn", patch, step, tile)
+    check("pstnn", patch, step, block)
     frame = np.asarray(image, dtype=np.float64)
-    return in_tiles(lambda part: solve(part, patch, step, weight, overlap, slices)[0], frame, tile, patch)
+    return in_blocks(lambda part: solve(part, patch, step, weight, combine, slices)[0], frame, block, patch)
 
 
 def solve(
-    frame: np.ndarray, patch: int, step: int, weight: float, overlap: str, slices: str
+    frame: np.ndarray, patch: int, step: int, weight: float, combine: str, slices: str
 ) -> tuple[np.ndarray, dict]:
     """The map of one [H, W] float64 frame, and ``iterations``, ``kept`` singular values, ``patches``."""
     grid = patch_grid(frame.shape, patch, step)
@@ -66,7 +67,7 @@ def solve(
     sparsity = weight / np.sqrt(grid.patch * len(grid))
     lost = slices == "istd" and len(grid) % 4 == 1
     targets, iterations = _admm(data, corners, sparsity, kept, lost)
-    return grid.paste(targets, overlap), {"iterations": iterations, "kept": kept, "patches": len(grid)}
+    return grid.paste(targets, combine), {"iterations": iterations, "kept": kept, "patches": len(grid)}
 
 
 def corner_weight(frame: np.ndarray) -> np.ndarray:

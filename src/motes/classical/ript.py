@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from motes.classical.patches import check, in_tiles, patch_grid
+from motes.classical.patches import check, in_blocks, patch_grid
 from motes.classical.shrinkage import shrink_spectrum
 from motes.classical.structure import min_max, structure_eigenvalues
 
@@ -20,10 +20,10 @@ def ript(
     image: np.ndarray,
     patch: int = 30,
     step: int = 10,
-    overlap: str = "mean",
+    combine: str = "mean",
     weight: float = 0.7,
     form: str = "authors",
-    tile: int = 1024,
+    block: int = 1024,
 ) -> np.ndarray:
     """The sparse part of the patch tensor, put together again.
 
@@ -32,25 +32,25 @@ def ript(
             scaled first.
         patch: side of the patches, px.
         step: px between patches.
-        overlap: what counts where patches overlap: ``mean``; ``last``, what the authors' published code does;
+        combine: what counts where patches overlap: ``mean``; ``last``, what the authors' published code does;
             ``median``. See `PatchGrid.paste`.
         weight: of the sparse part; it is divided by sqrt(min(patch, number of patches)).
         form: ``authors``; or ``tensoristd``, the port in TensorISTD: weight 1 / (number of patches) instead, no patch
-            flush with the border (an uncovered rim is 0), and another first stop. With overlap="median".
-        tile: larger frames are solved in tiles of at most this side, px.
+            flush with the border (an uncovered rim is 0), and another first stop. With combine="median".
+        block: larger frames are solved in blocks of at most this side, px.
 
     Returns:
         [H, W] float32 grey levels, >= 0.
 
     Raises:
-        CardError: patch, step and tile do not fit each other.
+        CardError: patch, step and block do not fit each other.
     """
-    check("ript", patch, step, tile)
+    check("ript", patch, step, block)
     frame = np.asarray(image, dtype=np.float64)
-    return in_tiles(lambda part: solve(part, patch, step, overlap, weight, form)[0], frame, tile, patch)
+    return in_blocks(lambda part: solve(part, patch, step, combine, weight, form)[0], frame, block, patch)
 
 
-def solve(frame: np.ndarray, patch: int, step: int, overlap: str, weight: float, form: str) -> tuple[np.ndarray, dict]:
+def solve(frame: np.ndarray, patch: int, step: int, combine: str, weight: float, form: str) -> tuple[np.ndarray, dict]:
     """The map of one [H, W] float64 frame, and ``iterations``."""
     authors = form == "authors"
     grid = patch_grid(frame.shape, patch, step, border="flush" if authors else "before", by_columns=authors)
@@ -60,7 +60,7 @@ def solve(frame: np.ndarray, patch: int, step: int, overlap: str, weight: float,
     edges = grid.cut(edge_weight(frame))
     sparsity = weight / np.sqrt(min(grid.patch, len(grid))) if authors else 1 / len(grid)
     targets, iterations = _alm(data, edges, sparsity, data.size if authors else 0)
-    return grid.paste(targets, overlap), {"iterations": iterations}
+    return grid.paste(targets, combine), {"iterations": iterations}
 
 
 def edge_weight(frame: np.ndarray) -> np.ndarray:
