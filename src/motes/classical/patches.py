@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from motes.errors import CardError
 
 PATCH_VALUES = 1 << 24
-"""Most values in one patch image. A method holds about ten arrays of this size in float64: 1.3 GiB."""
+"""Most values in one patch image. A method holds ten to fifteen arrays of this size in float64: up to 2 GiB."""
 
 FEWEST = 4
 """Patches below which a stack says nothing about what repeats: smaller squares are cut then."""

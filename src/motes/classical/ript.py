@@ -81,14 +81,18 @@ def _alm(data: np.ndarray, edges: np.ndarray, sparsity: float, targets: int) -> 
     weights, iterations = edges, 0
     while iterations < _MOST:
         iterations += 1
-        backgrounds = [_shrink_mode(data + mu * y - sparse, mode, mu) for mode, y in enumerate(multipliers)]
-        background = sum(backgrounds) / 3
-        free = data + mu / 3 * sum(multipliers) - background
+        background = np.zeros_like(data)
+        free = data.copy()
+        for mode, y in enumerate(multipliers):
+            low_rank = _shrink_mode(data + mu * y - sparse, mode, mu)
+            y -= low_rank / mu
+            free += mu / 3 * y
+            background += low_rank / 3
         sparse = np.maximum(free - weights * (mu * sparsity / 3), 0)
         weights = edges / (sparse + _FLOOR)
         rest = data - sparse
-        for y, b in zip(multipliers, backgrounds, strict=True):
-            y -= (b - rest) / mu
+        for y in multipliers:
+            y += rest / mu
         mu /= 1.5
         before, targets = targets, int(np.count_nonzero(sparse))
         if targets == before or np.linalg.norm(rest - background) < 1e-7 * norm:

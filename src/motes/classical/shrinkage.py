@@ -50,11 +50,10 @@ def leading_spectrum(matrix: np.ndarray, least: int, floor: float) -> tuple[np.n
     gram = _gram(matrix)
     n = len(gram)
     count = min(n, least + 8)
-    while True:
-        squares, vectors = eigh(gram, subset_by_index=(n - count, n - 1), driver="evr")
-        if count == n or squares[0] <= floor**2:
-            return np.sqrt(np.maximum(squares[::-1], 0)), vectors[:, ::-1]
-        count = min(n, 2 * count)
+    squares, vectors = eigh(gram, subset_by_index=(n - count, n - 1), driver="evr")
+    if count < n and squares[0] > floor**2:  # there are more
+        squares, vectors = eigh(gram, subset_by_value=(floor**2, np.inf), driver="evr")
+    return np.sqrt(np.maximum(squares[::-1], 0)), vectors[:, ::-1]
 
 
 def weigh_spectrum(matrix: np.ndarray, vectors: np.ndarray, factors: np.ndarray) -> np.ndarray:
