@@ -38,7 +38,7 @@ def leaderboard(
     protocol: Annotated[list[str] | None, typer.Option("--protocol", "-p", help="The rules; several are fine.")] = None,
     name: Annotated[str | None, typer.Option(help="The data set's name in print; default: its folder's.")] = None,
 ) -> None:
-    """Put learned and training-free methods into one table, with intervals, cost and pictures.
+    """Put networks and training-free methods into one table, with intervals, cost and pictures.
 
     Rows are kept in OUTPUT/rows: what was interrupted goes on, and what is added later measures only the new rows.
     """
