@@ -11,7 +11,7 @@ What is as published, though odd:
 
 What is put right, because no published weight needs it (``published_outputs`` keeps both):
 
-- the attention is standardised per image, not over the batch, so a frame's result does not depend on its neighbours
+- the attention is standardised per image, in training too, so a frame's result does not depend on its neighbours
   (``batch_statistics=True`` brings the published way back);
 - of equal values the attention takes the first ones in raster order. After a ReLU whole regions are 0, and which of
   these zeros the published code takes is left to the library's selection, a different one on every device. The first
