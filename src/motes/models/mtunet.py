@@ -162,8 +162,8 @@ class LevelTransformer(nn.Module):
         super().__init__()
         self.patch = patch
         self.projection = nn.Linear(patch * patch * channels, EMBEDDING)
-        self.cls_token = nn.Parameter(torch.randn(1, 1, EMBEDDING))
-        self.embedding = nn.Parameter(torch.rand(MOST_TOKENS + 1, EMBEDDING))
+        self.cls_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, EMBEDDING)))
+        self.embedding = nn.Parameter(nn.init.uniform_(torch.empty(MOST_TOKENS + 1, EMBEDDING)))
         self.dropout = nn.Dropout(dropout)
         self.transformer = Transformer(scale, dropout)
 

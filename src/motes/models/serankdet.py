@@ -30,6 +30,7 @@ import copy
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -235,10 +236,10 @@ class PositionTable(nn.Module):
 
     def __init__(self, k: int) -> None:
         super().__init__()
-        frequency = 10000.0 ** (-torch.arange(0, k, 2) / k)
-        angle = torch.arange(k)[:, None] * frequency
-        table = torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
-        self.pos_enc = nn.Parameter(table, requires_grad=False)
+        # By numpy: on the meta device, where files are told apart, torch would import its compiler for this.
+        angle = np.arange(k)[:, None] * 10000.0 ** (-np.arange(0, k, 2) / k)
+        table = np.stack([np.sin(angle), np.cos(angle)], axis=2).reshape(k, k).astype(np.float32)
+        self.pos_enc = nn.Parameter(torch.as_tensor(table), requires_grad=False)
 
     def forward(self, h: int, w: int) -> Tensor:
         """The number of every pixel of a map in raster order, [h * w]."""
