@@ -32,7 +32,7 @@ PUBLISHED_WEIGHTS = {
 """Weights of others, which are scored here and never shipped."""
 
 SETS = (
-    ("SIRST", "sirst", "test_v1", ("native", "repisdnet", "serankdet"), ""),
+    ("SIRST", "sirst", "test_v1", ("native", "repisdnet"), ""),
     *(
         (
             f"NoisySIRST, sigma {sigma}",
