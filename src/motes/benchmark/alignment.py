@@ -312,7 +312,7 @@ def settings_of(model: str, given: Given, reference: Reference | None, steps: in
     if given.loss:
         create_loss(given.loss)
         changes["losses"] = (recipe.losses[0].model_copy(update={"name": given.loss, "weight": 1.0, "options": {}}),)
-    if given.lr:
+    if given.lr is not None:
         changes["optimizer"] = recipe.optimizer.model_copy(update={"lr": given.lr})
     return recipe.model_copy(update=changes)
 

@@ -75,10 +75,10 @@ class Settings:
     ``size`` is enlarged to the smallest side that the network takes.
     """
 
-    steps: int = 40
+    steps: int = 80
     seeds: int = 3
     size: int = 64
-    lr: float = 2e-3
+    lr: float = 5e-3
 
 
 def smoke(
@@ -278,7 +278,11 @@ class Chain:
             "transform": {
                 "name": "target", "crop": self.side, "scale": (1, 1), "centred": 0, "flip": 0, "blur": 0,
             },
-            "losses": [{"name": "bce"}, {"name": "soft_iou", "options": {"per_image": True}}],
+            # Target pixels weigh about as much as all others, so that they are found before the background is quiet.
+            "losses": [
+                {"name": "bce", "options": {"positive_weight": 50.0}},
+                {"name": "soft_iou", "options": {"per_image": True}},
+            ],
             "optimizer": {"name": "AdamW", "lr": settings.lr},
             "schedule": {"name": "constant"},
             "loop": {

@@ -29,12 +29,12 @@ def smoke(
     model: Annotated[str | None, typer.Argument(help="A network of `motes models`.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every network, and a table at the end.")] = False,
     variant: Annotated[str | None, typer.Option(help="One of its variants.")] = None,
-    steps: Annotated[int, typer.Option(min=3, help="Optimiser steps of a training.")] = 60,
+    steps: Annotated[int, typer.Option(min=3, help="Optimiser steps of a training.")] = 80,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings from different initial weights.")] = 3,
     size: Annotated[
         int, typer.Option(min=16, help="Side of the frames in px, or the smallest the network takes.")
     ] = 64,
-    lr: Annotated[float, typer.Option(min=0, help="Learning rate of AdamW.")] = 1e-2,
+    lr: Annotated[float, typer.Option(help="Learning rate of AdamW.")] = 5e-3,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: as PyTorch decides.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Keep runs, exports and logs here.")
@@ -55,6 +55,8 @@ def smoke(
         raise MotesError("give either a network or --all", "`motes models` lists the networks")
     if every and variant:
         raise MotesError(f"--variant {variant} is of one network, --all takes every network as published")
+    if lr <= 0:
+        raise MotesError(f"--lr is {lr:g}, expected a rate above 0")
     if model is not None:
         model_card(model)
     try:
