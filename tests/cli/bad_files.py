@@ -26,7 +26,10 @@ class Bomb:
 
 
 def make_folder(root: Path) -> Path:
-    """``set`` is a good data set, ``maps`` good maps of it, ``net.safetensors`` a good network; the rest is bad."""
+    """``set`` is a good data set, ``maps`` good maps of it, ``net.safetensors`` a good network; the rest is bad.
+
+    ``dnanet.pth`` and ``three.pth`` (wrapped, of three classes) are good weights of other networks than are asked for.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -42,6 +45,11 @@ def make_folder(root: Path) -> Path:
     masks = sorted((root / "mixed" / "masks").iterdir())
     write_image(masks[0], np.zeros((32, 32, 1), np.uint8))
     images[1].write_bytes(images[1].read_bytes()[:200])
+    for name in ("broken", "wrong"):
+        miniature(root / name, "basicirstd", 6)
+    image = sorted((root / "broken" / "images").iterdir())[1]  # its only frame for testing
+    image.write_bytes(image.read_bytes()[:200])
+    write_image(sorted((root / "wrong" / "masks").iterdir())[4], np.zeros((32, 32, 1), np.uint8))
     for mask in (root / "set" / "masks").iterdir():
         (root / "maps").mkdir(exist_ok=True)
         (root / "maps" / mask.name).write_bytes(mask.read_bytes())
@@ -51,6 +59,10 @@ def make_folder(root: Path) -> Path:
     other = {"encoder.weight": torch.zeros(4, 3, 3, 3), "encoder.bias": torch.zeros(4)}
     torch.save(other, root / "other.pth")
     save_file(other, root / "other.safetensors")
+    torch.save(create_model("dnanet", "resnet10", channels="one").state_dict(), root / "dnanet.pth")
+    (root / "cut-dnanet.pth").write_bytes((root / "dnanet.pth").read_bytes()[:200_000])
+    three = create_model("acm", num_classes=3).state_dict()
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in three.items()}}, root / "three.pth")
     whole = io.BytesIO()
     torch.save({k: torch.from_numpy(v) for k, v in state.items()}, whole)
     (root / "cut.pth").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
@@ -65,6 +77,7 @@ def make_folder(root: Path) -> Path:
         (root / name).mkdir()
         (root / name / "recipe.yaml").write_text(recipe, encoding="utf-8")
         (root / name / "last.ckpt").write_bytes(checkpoint)
+    (root / "typo.yaml").write_text(recipe.replace("options: {}", "options: {fromm: deploy}", 1), encoding="utf-8")
     return root
 
 

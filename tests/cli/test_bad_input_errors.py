@@ -16,6 +16,10 @@ REFUSED = "{w}/bomb.pth: refused, it asks for"
 CUT = "{w}/cut.pth: cut short or damaged"
 OTHER = "{w}/other.pth: its 2 tensors ('encoder.weight', ...) are of no known network"
 NOT_A_FOLDER = "{w}/a file"
+DNANET = "{w}/dnanet.pth: not weights of acm: 400 of its 400 tensors have no place"
+THREE = "{w}/three.pth: not weights of acm: 2 differ in shape (head.block.4.weight [3, 4, 1, 1] instead of [1, 4, 1, 1]"
+CUT_PNG = "{cut_of_six}: is a PNG cut short at 200 bytes"
+WRONG_MASK = "{wrong} is 32x32 px, its image 64x80 (`motes data check` lists all such pairs)"
 
 NAMES = [
     ("detct x", "Did you mean 'detect'?"),
@@ -26,6 +30,7 @@ NAMES = [
     ("detect {image} -o {o} --backend onxx", "did you mean 'onnx'?"),
     ("detect {image} -o {o} -m tophat --format cvs", "did you mean 'csv'?"),
     ("detect {image} -o {o} -m tophat --set sizee=7", "did you mean 'size'?"),
+    ("detect {image} -o {o} -m ipi --set tile=64", "unknown setting of a training-free method 'tile'"),
     ("demo -o {o} -m topht", "did you mean 'tophat'?"),
     ("score {w}/maps {w}/set/masks -o {o} -p dnanett", "did you mean 'dnanet'?"),
     ("score {w}/maps {w}/set -o {o} --split tset", "unknown split 'tset' (known: test_synthetic, train_synthetic)"),
@@ -46,6 +51,11 @@ NAMES = [
     (f"{TRAIN} optimizer.name=Adagard", "did you mean 'Adagrad'?"),
     (f"{TRAIN} losses=[{{{{'name':'repisdnet.dise'}}}}]", "did you mean 'repisdnet.dice'?"),
     (f"{TRAIN} model.name=repisdnt", "did you mean 'repisdnet'?"),
+    (f"{TRAIN} model.options.fromm=deploy", "unknown option of repisdnet 'fromm' (did you mean 'form'?)"),
+    (f"{TRAIN} model.name=acm model.options.tiny=maybe", "option 'tiny' of acm must be true or false, found 'maybe'"),
+    (f"{TRAIN} model.name=dnanet model.options.channels=treh", "did you mean 'three'?"),
+    (f"{TRAIN} model.name=acm model.variant=unet-tinny", "did you mean 'unet-tiny'?"),
+    ("train {w}/typo.yaml --runs {o}", "{w}/typo.yaml: unknown option of repisdnet 'fromm' (did you mean 'form'?)"),
     (f"{TRAIN} validation.protocol=nativ", "did you mean 'native'?"),
     (f"{TRAIN} validation.metric=uoi", "unknown validation metric 'uoi'"),
     (f"{TRAIN} data.train=trian", "unknown split 'trian'"),
@@ -142,6 +152,19 @@ WEIGHTS = [
     ("evaluate {w}/cut.safetensors --data {w}/set -o {o}", "{w}/cut.safetensors: cut short inside tensor"),
     ("evaluate {w}/cut.onnx --data {w}/set -o {o}", "{w}/cut.onnx: not an ONNX file, or a truncated one"),
     ("evaluate {w}/other.pth --data {w}/set -o {o}", OTHER),
+    ("evaluate {w}/dnanet.pth --model acm --data {w}/set -o {o}", DNANET),
+    ("evaluate {w}/three.pth --data {w}/set -o {o}", THREE),
+    ("evaluate {w}/three.pth --model acm --data {w}/set -o {o}", THREE),
+    ("evaluate {w}/cut-dnanet.pth --model dnanet --data {w}/set -o {o}", "{w}/cut-dnanet.pth: cut short or damaged"),
+    ("evaluate {w}/bomb.pth --model dnanet --data {w}/set -o {o}", REFUSED),
+    ("evaluate {w}/net.safetensors --model acm --data {w}/set -o {o}", "its card says it is repisdnet, not acm"),
+    ("detect {image} -o {o} -m {w}/three.pth --backend torch", THREE),
+    ("convert {w}/dnanet.pth --model acm -o {o}/x.safetensors", DNANET),
+    ("convert {w}/three.pth -o {o}/x.safetensors", THREE),
+    ("export {w}/three.pth -o {o}/x.onnx", THREE),
+    ("bench {w}/three.pth", THREE),
+    (f"{TRAIN} model.name=acm model.init={{w}}/dnanet.pth", DNANET),
+    (f"{TRAIN} model.name=acm model.init={{w}}/three.pth", THREE),
     ("convert {w}/bomb.pth -o {o}/x.safetensors", REFUSED),
     ("convert {w}/cut.pth -o {o}/x.safetensors", CUT),
     ("convert {w}/text.pth -o {o}/x.safetensors", "{w}/text.pth: not a weight file"),
@@ -161,6 +184,11 @@ WEIGHTS = [
 
 SIZES = [
     ("evaluate tophat --data {w}/mixed -o {o}", "is 32x32 px, its image 64x80"),
+    ("evaluate tophat --data {w}/broken -o {o}", CUT_PNG),
+    ("evaluate tophat --data {w}/wrong -o {o}", WRONG_MASK),
+    (f"{TRAIN} data.root={{w}}/broken", CUT_PNG),
+    (f"{TRAIN} data.root={{w}}/broken data.train=train data.val=test", CUT_PNG),
+    (f"{TRAIN} data.root={{w}}/wrong", WRONG_MASK),
     ("plot surface {image} -o {o}/x.png --gt {small}", "expected the same size"),
     ("detect {cut} -o {o} -m tophat", "is a PNG cut short at 200 bytes"),
 ]
@@ -197,6 +225,8 @@ def names_in(folder: Path, out: Path) -> dict[str, object]:
         "image": folder / "set" / "images" / first,
         "small": sorted((folder / "mixed" / "masks").iterdir())[0],
         "cut": sorted((folder / "mixed" / "images").iterdir())[1],
+        "cut_of_six": sorted((folder / "broken" / "images").iterdir())[1],
+        "wrong": sorted((folder / "wrong" / "masks").iterdir())[4],
     }
 
 
@@ -243,3 +273,36 @@ def test_debug_shows_the_traceback(motes: Motes, tmp_path: Path) -> None:
     done = motes("models", "repisdnt", "--debug", cwd=tmp_path)
     assert done.code == 1
     assert "Traceback" in done.err and "did you mean 'repisdnet'?" in done.err
+
+
+def test_the_mask_of_another_size_that_the_first_sirst_release_has(
+    motes: Motes, sirst_root: Path, tmp_path: Path
+) -> None:
+    mask = sirst_root / "extras" / "Misc_111_pixels0.v1-release.png"
+    if not mask.is_file():
+        pytest.skip(f"no {mask}")
+    for name in ("Misc_110", "Misc_111"):
+        for part, file in (("images", f"{name}.png"), ("masks", f"{name}_pixels0.png")):
+            source = sirst_root / {"images": "PNGImages", "masks": "SIRST/BinaryMask"}[part] / file
+            (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "set" / part / file).write_bytes(source.read_bytes())
+    old = tmp_path / "set" / "masks" / "Misc_111_pixels0.png"
+    old.write_bytes(mask.read_bytes())
+    before = files(tmp_path)
+    names = {"w": tmp_path, "o": tmp_path / "out"}
+    for command in ("evaluate tophat --data {w}/set -o {o}", f"{TRAIN} validation.protocol=native"):
+        done = motes(*words(command, **names), cwd=tmp_path)
+        assert done.code == 2, done.err
+        (line,) = errors(done)
+        assert f"{old} is 400x592 px, its image 220x325 (`motes data check` lists all such pairs)" in line
+        assert files(tmp_path) == before
+
+
+def test_what_was_there_stays(motes: Motes, folder: Path, tmp_path: Path) -> None:
+    """Results of a command that worked survive the same command with bad input."""
+    assert motes("evaluate", "tophat", "--data", folder / "set", "-o", tmp_path / "out").code == 0
+    before = files(tmp_path)
+    assert before
+    for words_ in (("tophat", "--data", folder / "broken"), (folder / "three.pth", "--data", folder / "set")):
+        assert motes("evaluate", *words_, "-o", tmp_path / "out").code == 2
+        assert files(tmp_path) == before

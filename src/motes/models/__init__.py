@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 import torch.nn.functional as F
@@ -14,6 +17,15 @@ from motes.errors import CardError, MotesError
 from motes.naming import look_up
 
 __all__ = ["any_size", "create_model", "list_models", "model_card"]
+
+SHAPE = ("in_channels", "num_classes")
+EXPECTED: dict[str, tuple[type, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+    "str": (str, "a name"),
+}
+"""Annotation of an option -> what its values are, in Python and in words."""
 
 
 def create_model(
@@ -45,6 +57,9 @@ def create_model(
     channels = options.pop("in_channels", card.input.channels) if in_channels is None else in_channels
     options.pop("in_channels", None)
     classes = len(card.classes) if num_classes is None else num_classes
+    known = options_of(make, getattr(module, card.class_name))
+    for option, value in options.items():
+        check_option(name, option, value, known)
     try:
         net: nn.Module = make(in_channels=channels, num_classes=classes, **options)
     except TypeError as e:
@@ -54,6 +69,23 @@ def create_model(
     card = card.replace(variant=variant, form=getattr(net, "form", card.form), options=options, input=spec)
     net.card = with_shape(card, channels, classes)
     return net
+
+
+def options_of(*makers: Callable[..., nn.Module]) -> dict[str, str]:
+    """Option -> its annotation, of everything that makes a network but bands and classes."""
+    found = [p for make in makers for p in inspect.signature(make).parameters.values()]
+    return {p.name: str(p.annotation) for p in found if p.kind is not p.VAR_KEYWORD and p.name not in SHAPE}
+
+
+def check_option(network: str, option: str, value: Any, known: Mapping[str, str]) -> None:
+    """Raises CardError for an unknown option, and for text where a number or a switch is expected.
+
+    ``tiny: maybe`` would otherwise be true, as every text but the empty one is.
+    """
+    look_up(f"option of {network}", option, known, CardError)
+    kind, words = EXPECTED.get(known[option], (object, ""))
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind in (Integral, Real)):
+        raise CardError(f"option '{option}' of {network} must be {words}, found {value!r}")
 
 
 def with_shape(card: Card, channels: int, classes: int) -> Card:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from motes.errors import InterruptedRun
+from motes.errors import InterruptedRun, MissingExtraError, MotesError
 
 
 def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, runs: Path) -> Path | None:
@@ -15,17 +16,21 @@ def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, run
     from motes.training.recipe import load_recipe
     from motes.training.report import write_report
     from motes.training.run import Run
-    from motes.training.selection import select_frames
+    from motes.training.selection import check_frames, select_frames
 
     main = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
     if resume is not None:
         run, chosen = Run.open(resume, quiet=not main)
-        check(chosen)
+        with naming(resume / "recipe.yaml"):
+            check(chosen)
         frames = select_frames(chosen)
+        check_frames(frames, chosen.validation.protocol)
     else:
         chosen = load_recipe(recipe or "", overrides)
-        check(chosen)
+        with naming(Path(recipe or "")):
+            check(chosen)
         frames = select_frames(chosen)
+        check_frames(frames, chosen.validation.protocol)
         run = Run.create(chosen, runs, quiet=not main)
     try:
         train(chosen, frames, run, make_fabric(chosen))
@@ -35,3 +40,14 @@ def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, run
         return None
     write_report(chosen, frames, run)
     return run.folder
+
+
+@contextmanager
+def naming(recipe: Path) -> Iterator[None]:
+    """Puts a recipe's file in front of what is wrong with it; a recipe known by name stands in the command already."""
+    try:
+        yield
+    except MotesError as e:
+        if recipe.is_file() and not isinstance(e, MissingExtraError):
+            raise type(e)(f"{recipe}: {e.message}", e.hint) from None
+        raise

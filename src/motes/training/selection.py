@@ -16,11 +16,13 @@ from torch import nn
 from motes.cards import Card
 from motes.data import Dataset, Sample, open_dataset
 from motes.data.lists import listed, read_ids
+from motes.data.parallel import in_threads
 from motes.data.scan import digest
 from motes.errors import DataError
 from motes.evaluation import score_samples
-from motes.imaging import read_image
+from motes.imaging import image_size, read_image, read_mask
 from motes.metrics import SegmentationScore
+from motes.metrics import protocol as find_protocol
 from motes.models.backend import TorchBackend
 from motes.training.recipe import DataPart, Recipe
 
@@ -59,6 +61,35 @@ def select_frames(recipe: Recipe) -> Frames:
     if not train:
         raise DataError(f"{root}: no frame is left to train on")
     return Frames(part.name or root.name, tuple(train), tuple(val), tuple(repeats))
+
+
+def check_frames(frames: Frames, validation_protocol: str) -> None:
+    """Reads every frame once, so that a broken one is found before a run begins, not hours later.
+
+    Of more than 5000 frames the headers only.
+
+    Raises:
+        DataError: a frame without a mask, or with one of another size (that a protocol which resizes accepts).
+        ImageError: an image or mask that cannot be read.
+    """
+    resized = find_protocol(validation_protocol).resolution is not None
+    whole = len(frames.train) + len(frames.val) <= 5000
+    pairs = [(s, True) for s in frames.train] + [(s, not resized) for s in frames.val]
+    in_threads(lambda pair: check_pair(*pair, whole=whole), pairs)
+
+
+def check_pair(sample: Sample, same_size: bool, whole: bool = True) -> None:
+    if sample.mask is None:
+        raise DataError(f"{sample.image} has no mask, so it can be neither trained on nor scored")
+    if whole:
+        image, mask = read_image(sample.image).size, read_mask(sample.mask).shape
+    else:
+        image, mask = image_size(sample.image), image_size(sample.mask)
+    if same_size and image != mask:
+        raise DataError(
+            f"{sample.mask} is {mask[0]}x{mask[1]} px, its image {image[0]}x{image[1]}",
+            "`motes data check` lists all such pairs",
+        )
 
 
 def find_root(text: str | None) -> Path:
