@@ -1,0 +1,171 @@
+"""Writes docs/zoo.md: for every network its paper, code, weights of its authors, published results, and what is ours.
+
+    python docs/scripts/zoo.py           # after a card or a file in src/motes/weights has changed
+    python docs/scripts/zoo.py --check   # exit code 1 if docs/zoo.md is out of date, nothing is written
+
+All but AUTHORS_FILES comes from the cards: those of the networks and those inside the shipped .onnx files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from motes.cards import Card, list_models, model_card
+from motes.inference.backend import list_weights
+from motes.inference.onnx_card import read_onnx_card
+
+PAGE = Path(__file__).resolve().parents[1] / "zoo.md"
+
+AUTHORS_FILES = {
+    "abc": "no download page known to us; files of the authors' framework have the prefix `decode_head.`",
+    "acm": "`params/0.7442-ResUNet_AsymBi_DENTIST_Puma1_GPU_0-IoU-288-best.params` in the repository (Gluon, variant "
+    "`unet-tiny`); all six `port-*` combinations in "
+    "https://github.com/Tianfang-Zhang/acm-pytorch (MIT)",
+    "agpcnet": "no download page known to us; the authors' script saves whole pickled modules, which are not read "
+    "([why](weights.md#nothing-is-executed)): save their `state_dict()`",
+    "alcnet": "`params/BottomUpLocal_r_1_b_4_0.7614.params` in the repository (Gluon)",
+    "dnanet": 'linked from the repository\'s README ("Results and Trained Models")',
+    "mtunet": "https://pan.baidu.com/s/1nwbNhIHBa1FZFcoF46AZig (code 0r4v), from the repository's README",
+    "rdian": "`params/best.pth` in the repository (920,357 bytes, md5 6d1fc0438ee425d0db1fca5354d1ee2d)",
+    "repisdnet": "three files in the repository: training, converted and merged form",
+    "serankdet": 'Baidu and OneDrive, linked from the repository\'s README ("Model Zoo", password grok)',
+    "uiunet": "https://pan.baidu.com/s/11JSqFKxq7XTvTzgOIWfdOg (code eu9f) and "
+    "https://drive.google.com/file/d/1wZ_W5-Wj3wOt7kMB6nwa0xntZTD14sPZ, from the repository's README",
+}
+"""Where the authors' weights are, as their repositories say; not tried from here, since such pages move."""
+
+INTRODUCTION = """# Zoo
+
+Every network with its paper, its authors' code and weights, its published results, and the weights that we trained.
+Written by `docs/scripts/zoo.py` from the cards; do not edit it by hand.
+
+Authors' weights are not shipped; some repositories state no licence. Fetch them from where this page says, then
+`motes convert FILE -o x.safetensors` or `motes evaluate FILE --data ROOT` ([Weight files](weights.md)). The links are
+those of the repositories, and not ours to keep alive.
+
+Published numbers of different protocols cannot be compared: splits, sizes, thresholds and what counts as a hit differ
+([Metrics and protocols](metrics.md)), and many were selected on the test split. IoU and Pd are fractions, Fa is in 1e-6
+of the pixels.
+"""
+
+RESULTS = {
+    "iou": "IoU",
+    "niou": "nIoU",
+    "pd": "Pd",
+    "fa": "Fa, 1e-6",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "auc": "AUC",
+}
+
+
+def main() -> int:
+    text = page()
+    if sys.argv[1:] == ["--check"]:
+        current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+        if current != text:
+            print(f"{PAGE} is out of date: run python docs/scripts/zoo.py", file=sys.stderr)
+        return int(current != text)
+    if sys.argv[1:]:
+        print(f"unknown argument {sys.argv[1]} (known: --check)", file=sys.stderr)
+        return 2
+    PAGE.write_text(text, encoding="utf-8", newline="\n")
+    return 0
+
+
+def page() -> str:
+    cards = [model_card(name) for name in list_models()]
+    shipped = {name: (file, read_onnx_card(file)) for name, file in sorted(list_weights().items())}
+    parts = [INTRODUCTION, overview(cards, shipped)]
+    for card in cards:
+        ours = {name: found for name, found in shipped.items() if found[1].name == card.name}
+        parts.append(section(card, ours))
+    return "\n".join(parts)
+
+
+def overview(cards: Sequence[Card], shipped: Mapping[str, tuple[Path, Card]]) -> str:
+    rows = []
+    for card in cards:
+        ours = [f"`{name}`" for name, (_, found) in shipped.items() if found.name == card.name]
+        cost = card.complexity.get("deploy", card.complexity.get("train", {}))
+        rows.append(
+            [
+                f"[{card.title}](#{card.title.lower()})",
+                f"{card.venue} {card.year}",
+                f"{cost['params'] / 1e6:.3g} M" if cost else "",
+                f"{cost['macs_256'] / 1e9:.3g} G" if cost else "",
+                ", ".join(ours) or "none yet",
+            ]
+        )
+    return table(["network", "paper", "parameters", "MACs, 256x256", "weights of ours"], rows)
+
+
+def section(card: Card, ours: Mapping[str, tuple[Path, Card]]) -> str:
+    doi = f", doi {card.doi}" if card.doi else ""
+    lines = [
+        f"## {card.title}",
+        "",
+        f"- Paper: *{card.paper}*, {card.venue} {card.year}{doi}",
+        f"- Code: {card.url}",
+        f"- Authors' weights: {AUTHORS_FILES.get(card.name, 'not known')}",
+    ]
+    if not ours:
+        lines.append(f"- Ours: none yet: `motes train {card.name}_sirst`")
+    for name, (file, found) in ours.items():
+        lines.append(f"- Ours: {shipped_file(name, file, found)}")
+    lines.append("")
+    if card.published:
+        lines += ["Published:", "", results(card.published)]
+    for name, (_, found) in ours.items():
+        if found.measured:
+            lines += [f"Measured, `{name}`:", "", results(found.measured)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def shipped_file(name: str, file: Path, card: Card) -> str:
+    training = card.training
+    form = f"{card.variant or card.form} form" if card.variant or card.form else ""
+    facts = [
+        f"`{name}`, in the package as `weights/{file.name}` ({form}, {file.stat().st_size:,} bytes)",
+        f"SHA-256 `{hashlib.sha256(file.read_bytes()).hexdigest()}`",
+    ]
+    if "recipe" in training:
+        facts.append(
+            f"recipe `{training['recipe']}`, epoch {training.get('epochs', '?')}, {training.get('data', '?')} "
+            f"`{training.get('split', '?')}`"
+        )
+    return "; ".join(facts)
+
+
+def results(rows: Sequence[Mapping[str, Any]]) -> str:
+    keys = [key for key in RESULTS if any(key in row for row in rows)]
+    notes = [key for key in ("frames", "source") if any(key in row for row in rows)]
+    cells = [
+        [*(str(row.get(k, "")) for k in ("data", "split", "protocol")), *(value(row, k) for k in keys)]
+        + [str(row.get(k, "")) for k in notes]
+        for row in rows
+    ]
+    return table(["data", "split", "protocol", *(RESULTS[k] for k in keys), *notes], cells)
+
+
+def value(row: Mapping[str, Any], key: str) -> str:
+    if key not in row:
+        return ""
+    if key == "fa":
+        return f"{row[key] * 1e6:.4g}"
+    text = f"{row[key]:.4f}"
+    return f"{text} ({row['targets']})" if key == "pd" and "targets" in row else text
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
