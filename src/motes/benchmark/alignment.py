@@ -189,7 +189,8 @@ def measured(
     x = torch.from_numpy(images)
     with torch.inference_mode():
         values = {k: v.numpy() for k, v in net.published_outputs(x).items()}
-        values["logits"] = any_size(net)(x).numpy()
+        if target is not None or names is None or "logits" in names:
+            values["logits"] = any_size(net)(x).numpy()
     if target is None:
         return values
     values |= scored(values["logits"], target, settings)

@@ -30,7 +30,7 @@ from motes.data import Sample, open_dataset
 from motes.data.synthesize import write_dataset
 from motes.errors import MotesError
 from motes.evaluation import evaluate
-from motes.export import convert, export_onnx, synthetic_tiles
+from motes.export import ParityReport, convert, export_onnx, synthetic_tiles
 from motes.export.parity import Tile, bounds_of, difference, fitting, probabilities
 from motes.imaging import network_input, read_image, read_mask
 from motes.models.backend import TorchBackend
@@ -187,14 +187,14 @@ class Chain:
             raise LeftOutError("nothing to re-parameterise")
         report = convert(self.weights, self.folder / "deploy.safetensors", self.name, "deploy", self.tiles)
         before, after = report.facts["params"]
-        return f"{before:,} -> {after:,} parameters, logits within {max(r.logit for r in report.rows):.1e}"
+        return f"{before:,} -> {after:,} parameters, logits within {relative(report):.1e} of the largest"
 
     def export(self) -> str:
         net, card = self.trained
         if reason := getattr(net, "not_exported", None):
             raise LeftOutError(reason, "not exported")
         report = export_onnx(net, card, self.onnx, self.tiles)
-        return f"{report.facts['bytes'] / 1e6:.1f} MB, logits within {max(r.logit for r in report.rows):.1e}"
+        return f"{report.facts['bytes'] / 1e6:.1f} MB, logits within {relative(report):.1e} of the largest"
 
     def infer(self) -> str:
         """Two frames of an awkward size through the file, in a process that cannot import PyTorch."""
@@ -320,6 +320,10 @@ def in_the_field(model: Path, frames: np.ndarray, folder: Path) -> dict[str, np.
         raise MotesError(f"inference from {model.name} alone ended with code {done.returncode}: {lines[-1:]}")
     with np.load(expect_file(found)) as arrays:
         return dict(arrays)
+
+
+def relative(report: ParityReport) -> float:
+    return max(row.logit / max(row.largest_logit, 1e-12) for row in report.rows)
 
 
 def expect_file(path: Path) -> Path:
