@@ -40,7 +40,7 @@ def smoke(
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Keep runs, exports and logs here.")
     ] = None,
 ) -> None:
-    """Take a network from fresh weights to targets found by its exported file, and check every step.
+    """Take a network from fresh weights to targets found by its exported file, every step checked.
 
     train (the loss must fall to 0.7 of its start, for every seed), evaluate, resume (bit-equal), merge, export, infer
     from the export alone. The first step that fails ends a network's chain; exit code 1 if one did.
