@@ -71,13 +71,14 @@ def smoke(
     if threads:
         torch.set_num_threads(threads)
     names = [model] if model is not None else list_models(task="irstd")
-    folders = [output / name for name in names] if output is not None else []
+    tail = f"-{variant}" if variant else ""
+    folders = [output / f"{name}{tail}" for name in names] if output is not None else []
     for folder in folders:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise MotesError(f"{folder} is not empty", "give -o a new folder")
     done: list[list[Step]] = []
     for name in names:
-        folder = output / name if output is not None else Path(tempfile.mkdtemp(prefix="motes-smoke-"))
+        folder = output / f"{name}{tail}" if output is not None else Path(tempfile.mkdtemp(prefix="motes-smoke-"))
         try:
             done.append(run(name, variant, folder, Settings(steps, seeds, size, lr), typer.echo))
         finally:
