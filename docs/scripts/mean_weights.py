@@ -1,4 +1,7 @@
-"""The mean of the best and the last averaged weights of a run: mean_weights.py RUN OUT.safetensors"""
+"""The mean of several weights of one network: mean_weights.py OUT.safetensors FILE FILE ...
+
+A FILE is a .safetensors file, or the last.ckpt of a run, of which the moving average is taken. The card is the first's.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,27 @@ from pathlib import Path
 
 import torch
 
+from motes.cards import Card
 from motes.checkpoints import load_network, write_safetensors
 
 
 def main() -> None:
-    run, out = Path(sys.argv[1]), Path(sys.argv[2])
-    net, card = load_network(run / "best.safetensors")
-    last = torch.load(run / "last.ckpt", weights_only=True)["average"]["state"]
-    mean = {k: (v + last[k]) / 2 if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    out, files = Path(sys.argv[1]), [Path(a) for a in sys.argv[2:]]
+    loaded = [weights(f) for f in files]
+    card, first = loaded[0]
+    mean = {
+        k: torch.stack([state[k].double() for _, state in loaded]).mean(0).to(v.dtype) if v.is_floating_point() else v
+        for k, v in first.items()
+    }
     write_safetensors(out, {k: v.numpy() for k, v in mean.items()}, card)
+
+
+def weights(file: Path) -> tuple[Card, dict[str, torch.Tensor]]:
+    if file.suffix != ".ckpt":
+        net, card = load_network(file)
+        return card, net.state_dict()
+    _, card = load_network(file.with_name("best.safetensors"))
+    return card, torch.load(file, weights_only=True)["average"]["state"]
 
 
 if __name__ == "__main__":
