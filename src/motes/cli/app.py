@@ -25,8 +25,14 @@ COMMANDS = {
         "export",
         "Merge a network, write it as ONNX with its card inside, and compare the file with the network.",
     ),
-    "leaderboard": ("leaderboard", "Put networks and training-free methods into one table, with intervals, cost and pictures."),
-    "reproduce": ("leaderboard", "Score an official checkpoint under its authors' protocols and under ours, beside what they published."),
+    "leaderboard": (
+        "leaderboard",
+        "Put networks and training-free methods into one table, with intervals, cost and pictures.",
+    ),
+    "reproduce": (
+        "leaderboard",
+        "Score an official checkpoint under its authors' protocols and under ours, beside what they published.",
+    ),
     "bench": ("bench", "Count parameters and MACs, and time one frame on every backend."),
     "smoke": ("smoke", "Take a network from fresh weights to targets found by its exported file, every step checked."),
     "align": ("align", "Compare a network with a reference: outputs, loss, metrics, gradients, optimiser steps."),
