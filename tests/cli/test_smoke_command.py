@@ -104,7 +104,7 @@ def test_bad_input_from_the_console_script(installed: Motes, tmp_path: Path) -> 
 
 
 def test_help_has_examples(motes: Motes) -> None:
-    assert "motes smoke --all --steps 20" in motes("smoke", "--help").out
+    assert "motes smoke --all --seeds 1" in motes("smoke", "--help").out
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ EXAMPLES = """Examples:
 
   motes smoke repisdnet                         one network, a minute
 
-  motes smoke --all --steps 20 --seeds 1        every network, quicker
+  motes smoke --all --seeds 1                   every network, a third of the time
 
-  motes smoke serankdet --steps 15 -o smoke     a slow one; keeps run, export and log
+  motes smoke uiunet --seeds 1 -o smoke         a large one; keeps run, export and log
 """
 
 
