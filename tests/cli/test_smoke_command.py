@@ -25,7 +25,7 @@ SMALL = {
 """The networks that CI takes the whole way, and what is enough for them."""
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
