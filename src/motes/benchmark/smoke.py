@@ -174,10 +174,10 @@ class Chain:
             raise MotesError(f"the resumed training did {len(again.losses)} steps, expected the rest after {self.half}")
         before, after = read_state(self.weights), read_state(again.folder / "best.safetensors")
         other = [n for n, value in before.items() if not np.array_equal(value, after.get(n), equal_nan=True)]
-        if other or before.keys() != after.keys():
-            raise MotesError(
-                f"{len(other)} of {len(before)} tensors differ from the uninterrupted run, first {other[0]}"
-            )
+        if before.keys() != after.keys():
+            other = sorted(before.keys() ^ after.keys())
+        if other:
+            raise MotesError(f"{len(other)} of {len(before)} tensors differ from the uninterrupted run: {other[0]} ...")
         shutil.rmtree(again.folder)
         return f"from step {self.half}: {len(before)} tensors bit-equal"
 
