@@ -20,6 +20,7 @@ from motes.evaluation.run import overlap
 from motes.evaluation.score import predict
 from motes.imaging import atomic_path
 from motes.inference import Backend, Detector
+from motes.interrupts import raise_swallowed_interrupt
 from motes.metrics import Protocol, SegmentationScore
 from motes.metrics.curves import SWEEP
 
@@ -118,6 +119,7 @@ def stand(
     detector, score = Detector(backend=timer), SegmentationScore(rule, sweep=SWEEP)
     masks, seconds = {}, []
     for sample in samples:
+        raise_swallowed_interrupt()
         before = timer.seconds
         prediction = predict(detector, sample, rule)
         seconds.append(timer.seconds - before)

@@ -9,6 +9,7 @@ import typer
 
 from motes import __version__
 from motes.cli.loading import LazyGroup
+from motes.interrupts import remember_interrupts
 
 COMMANDS = {
     "detect": ("detect", "Find targets in images."),
@@ -80,7 +81,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv = [a for a in sys.argv if a != "--debug"]
     try:
-        code = app(standalone_mode=False)
+        with remember_interrupts():
+            code = app(standalone_mode=False)
         if code == 130:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ import numpy as np
 from motes.data.lists import write_list
 from motes.data.targets import Scene, Target
 from motes.errors import DataError
+from motes.interrupts import raise_swallowed_interrupt
 from motes.naming import look_up
 
 METADATA = "targets.json"
@@ -161,6 +162,7 @@ def _write(
     made, saved = 0, time.monotonic()
     try:
         for i in range(count):
+            raise_swallowed_interrupt()
             paths = {k: root / p for k, p in _paths(plan, names[i], parts[i], settings["suffix"]).items()}
             if names[i] not in frames or not all(p.is_file() for p in paths.values()):
                 frames[names[i]] = _write_frame(paths, names[i], make(i))

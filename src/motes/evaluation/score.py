@@ -13,6 +13,7 @@ from motes.errors import DataError
 from motes.imaging import read_image, read_mask, resize
 from motes.inference import Detector
 from motes.inference.backend import Backend
+from motes.interrupts import raise_swallowed_interrupt
 from motes.metrics import Protocol, SegmentationScore, protocol
 
 
@@ -45,6 +46,7 @@ def score_samples(
     detector = Detector(backend=backend)
     score = SegmentationScore(rule)
     for sample in samples:
+        raise_swallowed_interrupt()
         prediction = predict(detector, sample, score.protocol, (masks or {}).get(sample.name))
         score.update(prediction.probability, prediction.label, name=sample.name)
         if each is not None:

@@ -17,6 +17,7 @@ from motes.inference.detector import Detector
 from motes.inference.records import Record, fingerprint, finished, settings_of
 from motes.inference.sources import Frame, pages_of
 from motes.inference.writers import PER_IMAGE, WRITERS
+from motes.interrupts import raise_swallowed_interrupt
 
 RECORDS = ".motes"
 """Folder inside the output folder with one record an image."""
@@ -91,6 +92,7 @@ class FolderRun:
         start = time.perf_counter()
         try:
             for frame, done in progress(list(zip(frames, before, strict=True))):
+                raise_swallowed_interrupt()
                 if done is not None:
                     summary.skipped += 1
                     records = done
