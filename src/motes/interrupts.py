@@ -16,10 +16,14 @@ _pressed = False
 
 @contextmanager
 def remember_interrupts() -> Iterator[None]:
-    """While inside, Ctrl-C raises KeyboardInterrupt as always, and is remembered. Nothing in other threads."""
+    """While inside, Ctrl-C raises KeyboardInterrupt as always, and is remembered.
+
+    Nothing where Ctrl-C does something else already (a program in the background ignores it), or in other threads.
+    """
     global _pressed
     _pressed = False
     mine = threading.current_thread() is threading.main_thread()
+    mine = mine and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     before = signal.signal(signal.SIGINT, _press) if mine else None
     try:
         yield

@@ -133,7 +133,14 @@ def test_ctrl_c_is_one_line_and_130(tmp_path: Path, spot_onnx: Path) -> None:
         "-m",
         str(spot_onnx),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # Programs that a shell starts in the background inherit "ignore SIGINT", and so would this one from pytest.
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while len(list((out / ".motes").glob("[0-9]*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
