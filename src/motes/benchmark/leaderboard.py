@@ -13,10 +13,12 @@ from motes.benchmark.page import Block, Heading, Picture, Points, Table, Text, w
 from motes.benchmark.pictures import plot_cost, plot_overlays
 from motes.benchmark.standing import Entrant, Standing, plain, published, stand
 from motes.cards import Card, list_models, model_card
+from motes.checkpoints.loading import load_network, sha256
 from motes.classical import METHODS, classical_backend
 from motes.data import Sample
 from motes.errors import CheckpointError, MotesError
 from motes.inference import load_backend
+from motes.inference.backend import find_weights
 from motes.metrics import Protocol
 from motes.metrics.plotting import plot_roc
 
@@ -86,8 +88,9 @@ def entrant(text: str) -> Entrant:
         found = load_backend(str(path) if path.is_file() else target)
         cost = found.card.complexity.get(found.card.form, {})
         params, macs = cost.get("params"), cost.get("macs_256")
-        return Entrant(label or title(found.card), found, kind(found.card), _sha256(target), epochs, params, macs)
-    from motes.checkpoints import load_network
+        return Entrant(
+            label or title(found.card), found, kind(found.card), sha256(find_weights(target)), epochs, params, macs
+        )
     from motes.models.backend import TorchBackend
 
     net, card = load_network(path, model or None, variant or None)
@@ -271,15 +274,6 @@ def _planned(recipe: str, otherwise: int) -> int:
     from motes.training.recipe import load_recipe, recipe_names
 
     return load_recipe(recipe).loop.epochs if recipe in recipe_names() else otherwise
-
-
-def _sha256(target: str) -> str | None:
-    import hashlib
-
-    from motes.inference.backend import find_weights
-
-    with find_weights(target).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _rate(row: Standing, key: str, counts: bool = True) -> str | None:

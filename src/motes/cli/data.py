@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from motes.cli.progress import progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def info_command(
     from motes.data import info
 
     dataset = _open(root, layout, image_dir, mask_dir, split_file)
-    with _progress("reading", len(dataset.samples)) as advance:
+    with progress("reading", len(dataset.samples)) as advance:
         found = info(dataset, advance)
     _json(found, as_json, output)
     if not as_json:
@@ -73,7 +73,7 @@ def check_command(
     from motes.data import check
 
     dataset = _open(root, layout, image_dir, mask_dir, split_file)
-    with _progress("checking", len(dataset.samples)) as advance:
+    with progress("checking", len(dataset.samples)) as advance:
         findings = check(dataset, twins, advance)
     errors = sum(f.severity == "error" for f in findings)
     rows = [
@@ -123,7 +123,7 @@ def split_command(
     look_up("grouping", by, GROUPINGS, DataError)
     dataset = _open(root, layout, image_dir, mask_dir, split_file)
     count = len(dataset.split(of))
-    with _progress("comparing", count if by == "near-twins" else 0) as advance:
+    with progress("comparing", count if by == "near-twins" else 0) as advance:
         lists = split(dataset, val, test, seed, by, twins, of, advance)
     files = write_lists(output or list_folder(dataset, name or f"seed{seed}"), lists, overwrite)
     if as_json:
@@ -160,18 +160,6 @@ def _json(report: dict[str, Any], to_stdout: bool, file: Path | None) -> None:
             temporary.write_text(text + "\n", encoding="utf-8")
     if to_stdout:
         typer.echo(text)
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], object]]:
-    """A bar on stderr while it is a terminal; gone when done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
 
 
 def _console() -> Console:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from motes.cli.progress import progress
 from motes.errors import DataError, MissingExtraError
 
 
@@ -60,7 +60,7 @@ def leaderboard(
     if twice:
         raise DataError(f"two entries are called '{min(twice)}'", "give them labels: LABEL=TARGET")
     title = name or data.resolve().name
-    with _bar(len(rules) * len(entrants) * len(samples)) as advance:
+    with progress("scoring", len(rules) * len(entrants) * len(samples)) as advance:
         boards = [measure_board(entrants, samples, title, split, rule, output, advance) for rule in rules]
     file = write_board_page(boards, samples, output)
     for board in boards:
@@ -87,7 +87,7 @@ def reproduce(
     samples = open_dataset(data).split(split)
     title = name or data.resolve().name
     rules = reproduction_rules(model, title)
-    with _bar(len(rules) * len(samples)) as advance:
+    with progress("scoring", len(rules) * len(samples)) as advance:
         rows = reproduction(model, variant, weights, samples, title, split, rules, advance)
     if as_json:
         import json
@@ -122,15 +122,3 @@ def _need_the_lab(command: str) -> None:
         import torch  # noqa: F401
     except ModuleNotFoundError:
         raise MissingExtraError(command, "train") from None
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring", total=total)
-        yield lambda: progress.advance(task)

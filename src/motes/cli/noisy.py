@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from motes.cli.progress import progress
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app`` (the ``motes data`` group)."""
@@ -21,11 +23,10 @@ def noisy_command(
     layout: Annotated[str | None, typer.Option(help="Take this layout instead of looking.")] = None,
 ) -> None:
     """Copy a data set with Gaussian noise on its images: NoisySIRST out of SIRST, at any sigma."""
-    from motes.cli.data import _progress
     from motes.data import open_dataset
     from motes.data.noisy import write_noisy
 
     data = open_dataset(root, layout)
-    with _progress("adding noise", len(data.samples)) as advance:
+    with progress("adding noise", len(data.samples)) as advance:
         written = write_noisy(data, out, sigma, seed, advance)
     typer.echo(f"{out}: {written} images with noise of sigma {sigma:g}, {len(data.samples) - written} there already")

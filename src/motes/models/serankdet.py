@@ -27,7 +27,6 @@ size, half with a trained network of width 8): 17 agree to 1.1e-5 of the largest
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import numpy as np
@@ -36,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motes.errors import MotesError
+from motes.layers.precision import full_precision
 
 FORMS = ("train", "deploy")
 VARIANTS = {"deploy": {"form": "deploy"}}
@@ -262,12 +262,6 @@ def first_strongest(x: Tensor, k: int) -> Tensor:
     taken = (values == smallest).cumsum(-1, dtype=torch.int32)
     seen = (x == smallest).cumsum(-1, dtype=torch.int32)
     return torch.where(taken > 0, torch.searchsorted(seen, taken), indices)
-
-
-def full_precision(x: Tensor) -> AbstractContextManager:
-    """Switches autocast off on the device of ``x``."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class SkipFusion(nn.Module):
