@@ -71,3 +71,12 @@ def test_refuses_what_would_mix_or_overwrite(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=says):
             write_noisy(source, out, sigma)
     assert (tmp_path / "full" / "mine.txt").read_text() == "x"
+
+
+def test_a_linked_root_named_from_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    miniature(tmp_path / "elsewhere" / "clean", "plain")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "clean").symlink_to(tmp_path / "elsewhere" / "clean")
+    monkeypatch.chdir(tmp_path / "here")
+    source = open_dataset("clean")
+    assert write_noisy(source, Path("noisy"), 20.0) == len(source.samples) == len(open_dataset("noisy").samples)

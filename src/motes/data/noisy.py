@@ -48,12 +48,12 @@ def write_noisy(
     Raises:
         DataError: ``out`` lies in the data set, or was made from another set or with another sigma or seed.
     """
-    root, out = data.root.resolve(), out.resolve()
-    if out == root or root in out.parents or out in root.parents:
-        raise DataError(f"{out} and the data set {root} lie in each other", "write to a folder beside it")
+    root, out, real = data.root, out.resolve(), data.root.resolve()
+    if out == real or real in out.parents or out in real.parents:
+        raise DataError(f"{out} and the data set {real} lie in each other", "write to a folder beside it")
     if not sigma > 0:
         raise DataError(f"sigma is {sigma}, expected grey levels above 0", "NoisySIRST has 10, 20 and 30")
-    record = {"source": root.name, "frames": len(data.samples), "sigma": sigma, "seed": seed}
+    record = {"source": real.name, "frames": len(data.samples), "sigma": sigma, "seed": seed}
     _agree(out, record)
     images = {s.image.resolve(): s.name for s in data.samples.values()}
     for folder, _, files in os.walk(root, followlinks=True):
