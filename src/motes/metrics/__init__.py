@@ -1,5 +1,7 @@
 """Numpy accumulators that can be merged: ``update()``, ``merge()``, ``compute()`` under named protocols."""
 
+from motes.metrics.class_protocols import CLASS_PROTOCOLS, ClassProtocol, class_protocol
+from motes.metrics.class_score import ClassScore
 from motes.metrics.components import Components, components
 from motes.metrics.curves import PixelCurve, TargetCurve
 from motes.metrics.protocols import PROTOCOLS, Protocol, protocol
@@ -7,13 +9,17 @@ from motes.metrics.report import results_table, write_metrics, write_per_image
 from motes.metrics.segmentation import SegmentationScore, Value
 
 __all__ = [
+    "CLASS_PROTOCOLS",
     "PROTOCOLS",
+    "ClassProtocol",
+    "ClassScore",
     "Components",
     "PixelCurve",
     "Protocol",
     "SegmentationScore",
     "TargetCurve",
     "Value",
+    "class_protocol",
     "components",
     "protocol",
     "results_table",

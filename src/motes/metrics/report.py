@@ -14,6 +14,7 @@ from motes.imaging import atomic_path
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from motes.metrics.class_score import ClassScore
     from motes.metrics.segmentation import SegmentationScore, Value
 
 GROUPS: dict[str, dict[str, str]] = {
@@ -60,10 +61,10 @@ def results_table(metrics: Mapping[str, Value], title: str | None = None) -> Tab
     for names in GROUPS.values():
         for key, name in names.items():
             if key in metrics:
-                table.add_row(name, *_cells(key, metrics[key]))
+                table.add_row(name, *cells(key, metrics[key]))
         table.add_section()
     for key in metrics.keys() - {k for names in GROUPS.values() for k in names}:
-        table.add_row(key, *_cells(key, metrics[key]))
+        table.add_row(key, *cells(key, metrics[key]))
     return table
 
 
@@ -100,8 +101,8 @@ def metrics_json(run: Mapping[str, Any], metrics: Mapping[str, Value]) -> str:
     return json.dumps({"run": dict(run), "metrics": rows}, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def write_per_image(path: Path, score: SegmentationScore) -> None:
-    """Write one CSV row an image, sorted by name: its counts, IoU and hIoU; empty where 0/0."""
+def write_per_image(path: Path, score: SegmentationScore | ClassScore) -> None:
+    """Write one CSV row an image, sorted by name: the ``COLUMNS`` of the score; empty where 0/0."""
     rows = score.per_image()
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=score.COLUMNS, lineterminator="\n")
@@ -141,7 +142,8 @@ def _turns(*curves):
     return np.flatnonzero(moves[:-1] | moves[1:])
 
 
-def _cells(key: str, v: Value) -> tuple[str, str, str]:
+def cells(key: str, v: Value) -> tuple[str, str, str]:
+    """Value, interval and counts of a row of the table, as text."""
     text = _rate if key == "fa" or key.startswith("false_alarms") else "{:.4f}".format
     scale = 1e6 if key == "fa" else 1
     value = "-" if v.value is None else text(v.value * scale)
