@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from miniatures import miniature
-from motes.benchmark.leaderboard import Board, board_blocks, cells, entrant, measure_board, published_blocks
+from motes.benchmark.leaderboard import COLUMNS, Board, board_blocks, cells, entrant, measure_board, published_blocks
 from motes.benchmark.page import Heading, Picture, Points, Table, Text, as_html, as_markdown
 from motes.benchmark.standing import Standing, published, read_standing, slug
-from motes.cards import model_card
 from motes.data import open_dataset
 from motes.errors import MotesError
 from motes.evaluation import score_samples
@@ -101,11 +100,22 @@ def test_unfinished_rows_get_a_table_of_their_own(board: tuple[Board, Path], roo
 
 
 def test_published_results_are_found_whatever_the_spelling() -> None:
-    card = model_card("repisdnet")
-    assert published(card, "nudt_sirst") == published(card, "NUDT-SIRST") != []
-    assert published(card, "nothing") == []
+    assert published("repisdnet", "nudt_sirst") == published("repisdnet", "NUDT-SIRST") != []
+    assert published("repisdnet", "nothing") == published("neither", "SIRST") == published("max-mean", "SIRST") == []
     (_, _, table) = published_blocks("irstd1k")
     assert any(row[0] == "RepISD-Net" and row[3] == "0.6545" for row in table.rows)
+    rows = [row for row in table.rows if row[0] == "WSLCM"]
+    assert [row[3:] for row in rows] == [["0.0099", None, "0.7003", "15027", "BasicIRSTD"]]
+
+
+def test_published_results_stand_beside_measured_ones_of_networks_and_methods(board: tuple[Board, Path]) -> None:
+    (row,) = [row for row in board[0].rows if row.model == "tophat"]
+    at = COLUMNS.index("published IoU")
+    assert cells(1, row)[at] == ""
+    assert cells(1, replace(row, data="SIRST"))[at] == "0.0714 (BasicIRSTD, 50:50)"
+    assert str(cells(1, replace(row, data="nudt-sirst"))[at]).endswith("\n0.2083 (Sci. Rep. 2023)")
+    network = replace(row, model="dnanet", variant="gray", data="IRSTD-1k")
+    assert cells(1, network)[at] == "0.6573 (BasicIRSTD, gray, 80:20)"
 
 
 def test_a_page_in_both_languages() -> None:

@@ -19,8 +19,7 @@ KEYS = ("iou", "niou", "pd", "fa")
 
 def reproduction_rules(model: str, data: str) -> list[Protocol]:
     """The protocols of what is published of the network on this data set (on any, if nothing is), then ``native``."""
-    card = model_card(model)
-    rows: Sequence[Mapping[str, Any]] = published(card, data) or card.published
+    rows: Sequence[Mapping[str, Any]] = published(model, data) or model_card(model).published
     names = [str(row.get("protocol")) for row in rows if row.get("protocol") in PROTOCOLS]
     return [protocol(n) for n in dict.fromkeys([*names, "native"])]
 
@@ -47,7 +46,7 @@ def reproduction(
     for rule in rules:
         score = score_samples(backend, samples, rule, lambda _: advance() if advance else None)
         metrics = score.compute(intervals=False)
-        claims = [r for r in published(model_card(model), data) if r.get("protocol") == rule.name]
+        claims = [r for r in published(model, data) if r.get("protocol") == rule.name]
         for key in KEYS:
             values = [
                 {"value": r[key], "source": r.get("source"), "split": r.get("split")}

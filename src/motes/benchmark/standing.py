@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from motes.cards import Card, model_card
+from motes.cards import list_models, model_card
+from motes.classical import METHODS
 from motes.data import Sample
 from motes.errors import MotesError
 from motes.evaluation.run import overlap
@@ -167,12 +168,13 @@ class Timed:
         return logits
 
 
-def published(card: Card, data: str) -> list[Mapping[str, Any]]:
-    """What others say of this network on this data set: the network's own card, for trained weights carry none."""
-    try:
-        rows = model_card(card.name).published
-    except MotesError:  # a training-free method
-        rows = card.published
+def published(name: str, data: str) -> list[Mapping[str, Any]]:
+    """What others say of the network or training-free method ``name`` on this data set; nothing of a name that is
+    neither."""
+    if name in METHODS:
+        rows = METHODS[name].published
+    else:
+        rows = model_card(name).published if name in list_models() else ()
     return [row for row in rows if plain(str(row.get("data"))) == plain(data)]
 
 

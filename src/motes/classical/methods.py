@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,12 @@ class Method:
             input=self.input,
             options={**self.read({}), "rule": mean_std(self.k).name},
         )
+
+    @property
+    def published(self) -> tuple[Mapping[str, Any], ...]:
+        """What others published of it: rows as in a network's card, from ``published.yaml``. Not in ``card``, which
+        every detection reads."""
+        return tuple(_published().get(self.name, ()))
 
 
 # k: of 2, 3, 4, 5, 7, 10, 15, 20, 30, 40 the one with the best IoU among those that keep Pd within 0.03 of the best Pd
@@ -322,6 +330,16 @@ def classical_backend(name: str, k: float | None = None, rule: str | None = None
     """The backend of a method by name; raises CardError naming the nearest method if there is none."""
     look_up("method", name, METHODS, CardError)
     return ClassicalBackend(METHODS[name], k, rule, **options)
+
+
+@cache
+def _published() -> Mapping[str, list[Mapping[str, Any]]]:
+    import yaml
+
+    rows: Mapping[str, list[Mapping[str, Any]]] = yaml.safe_load(
+        resources.files("motes.classical").joinpath("published.yaml").read_text(encoding="utf-8")
+    )
+    return rows
 
 
 def _rule(method: Method, k: float | None, rule: str | None) -> Rule:

@@ -26,7 +26,8 @@ def models(
 ) -> None:
     """List the networks: parameters, multiply-accumulates, paper, published results.
 
-    One name, also that of shipped weights, shows the whole card. MACs are those of the convolutions at 256x256.
+    One name, also that of shipped weights or of a training-free method, shows the whole card. MACs are those of the
+    convolutions at 256x256.
     """
     from motes.cards import list_models, model_card
     from motes.errors import CardError
@@ -41,10 +42,18 @@ def models(
     if not names:
         if pattern:
             raise CardError(f"no network matches '{name}'", f"known: {', '.join(list_models(task))}")
-        names = [look_up("model", name, [*list_models(task), *list_weights()], CardError)]
-    cards = [model_card(n) if n in list_models() else read_onnx_card(list_weights()[n]) for n in names]
+        from motes.classical import METHODS
+
+        methods = METHODS if task in (None, "irstd") else {}
+        look_up("model", name, [*list_models(task), *list_weights(), *methods], CardError)
+        if name in methods:
+            cards = [methods[name].card.replace(published=methods[name].published)]
+        else:
+            cards = [read_onnx_card(list_weights()[name])]
+    else:
+        cards = [model_card(n) for n in names]
     if measure:
-        cards = [c.replace(complexity=_measured(c.name)) for c in cards]
+        cards = [c if c.form == "classical" else c.replace(complexity=_measured(c.name)) for c in cards]
     if as_json:
         import json
 
@@ -104,6 +113,7 @@ def _details(card: Card) -> str:
         ("input", f"{spec.channels} channels, sides a multiple of {spec.stride}, {_sides(spec)} px"),
         ("scaling", f"{spec.scaling.method}, deeper than 8 bits: {spec.scaling_deep.method}"),
         ("mean, std", f"{_numbers(spec.mean)}; {_numbers(spec.std)}"),
+        ("settings", ", ".join(f"{k}={_setting(v)}" for k, v in card.options.items() if card.form == "classical")),
     ]
     parts = ["\n".join(f"{k:10} {v}" for k, v in facts if v)]
     if card.complexity:
@@ -149,7 +159,16 @@ def _result(row: Mapping[str, Any]) -> str:
 def _value(row: Mapping[str, Any], key: str) -> str | None:
     if key not in row:
         return None
-    return f"{row[key] * 1e6:.3g}" if key == "fa" else f"{row[key]:.4f}"
+    if key != "fa":
+        return f"{row[key]:.4f}"
+    return f"{row[key] * 1e6:.{'3g' if row[key] < 1e-3 else '0f'}}"
+
+
+def _setting(value: Any) -> str:
+    """As ``--set`` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(_setting(v) for v in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _numbers(values: tuple[float, ...]) -> str:
