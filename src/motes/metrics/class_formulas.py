@@ -60,8 +60,8 @@ class ClassFormulas:
         for mean, ratio in MEANS.items():
             found[mean] = self._mean(tops[ratio][0], bottoms[ratio][0], ends.get(mean))
             if mean == "miou" and self.background is not None:
-                foreground = [np.delete(a[0], self.background) for a in (tops[ratio], bottoms[ratio])]
-                found["miou_foreground"] = self._mean(*foreground, ends.get("miou_foreground"))
+                top, bottom = (np.delete(a[0], self.background) for a in (tops[ratio], bottoms[ratio]))
+                found["miou_foreground"] = self._mean(top, bottom, ends.get("miou_foreground"))
         right, truth, _ = self.totals.reshape(3, -1)
         pixels = int(truth.sum())
         found["oa"] = _value(int(right.sum()), pixels, ends.get("oa"))

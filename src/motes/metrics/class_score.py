@@ -87,7 +87,10 @@ class ClassScore:
     def confusion(self) -> np.ndarray:
         """int64 [K, K] over all images: pixels by their label (rows) and their prediction (columns)."""
         k = len(self.names)
-        return np.sum(self._confusion, axis=0, dtype=np.int64) if self._confusion else np.zeros((k, k), np.int64)
+        total: np.ndarray = np.zeros((k, k), np.int64)
+        for counts in self._confusion:
+            total += counts
+        return total
 
     def update(self, prediction: np.ndarray, label: np.ndarray, name: str | Sequence[str] | None = None) -> None:
         """Add one image, or a batch of them: every item of a batch counts as an image of its own.
@@ -119,7 +122,7 @@ class ClassScore:
 
     def merge(self, other: ClassScore) -> ClassScore:
         """Add the images of ``other`` (same classes); returns self."""
-        mine, theirs = (s.names + (str(s.ignore), str(s.background)) for s in (self, other))
+        mine, theirs = ((*s.names, str(s.ignore), str(s.background)) for s in (self, other))
         if mine != theirs:
             raise DataError(
                 f"cannot merge scores of classes {', '.join(self.names)} and {', '.join(other.names)}",
