@@ -31,7 +31,7 @@ def read_mask(path: str | Path, page: int = 0) -> np.ndarray:
     check_file(path)
     with reporting(path):
         kind = file_kind(path)
-        found = _palette_indices(path, kind, page)
+        found = palette_indices(path, kind, page)
     if found is not None:
         indices, palette = found
         return indices != _background(indices, palette)
@@ -54,7 +54,7 @@ def targets(grey: np.ndarray, lossy: bool = False) -> np.ndarray:
     return grey > 0
 
 
-def _palette_indices(path: Path, kind: str, page: int) -> tuple[np.ndarray, np.ndarray] | None:
+def palette_indices(path: Path, kind: str, page: int) -> tuple[np.ndarray, np.ndarray] | None:
     """([H, W] indices, [n, 3] colours) of a palette file; None for any other."""
     if kind == "TIFF":
         from motes.imaging.tiff import tiff_palette
