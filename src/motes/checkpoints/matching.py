@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,19 +22,23 @@ SHOWN = 3  # names of each kind in an error
 CANDIDATES = 3  # networks whose variants are all compared with a file that does not say what it is
 
 
-def load_published(net: nn.Module, state: Mapping[str, Any], where: str = "these weights") -> nn.Module:
+def load_published(
+    net: nn.Module, state: Mapping[str, Any], where: str = "these weights", absent: Sequence[str] = ()
+) -> nn.Module:
     """Copies ``state`` into ``net``, strictly, and returns ``net``.
 
     The names are the network's own or the published ones; what the network's file says about them is applied:
     ``PUBLISHED_NAMES`` (pairs of regular expression and replacement), ``UNUSED_NAMES`` (regular expressions of tensors
     that the published network stores and never uses), ``from_published(state) -> state`` (where tensors are split or
     transposed). A prefix that all names share and the network does not know is stripped. Batch-norm counters may be
-    missing: the oldest files and other frameworks have none.
+    missing: the oldest files and other frameworks have none. What ``read_state`` transposed without being told the type
+    of the layer (``state.assumed``) is turned back where the network has no linear layer.
 
     Args:
         net: from ``create_model``.
         state: name -> array, as ``read_state`` gives it.
         where: the file, for the error message.
+        absent: patterns (``*`` for any text) of names that may be missing, which keep what ``net`` has, or left over.
 
     Raises:
         CheckpointError: names left over on either side, or shapes that differ; says which network they fit better.
@@ -41,20 +46,45 @@ def load_published(net: nn.Module, state: Mapping[str, Any], where: str = "these
     import torch
 
     own = net.state_dict()
-    given = fitted(published_to_own(module_of(net), state, where), own)
-    extra = [n for n in given if n not in own]
-    missing = [n for n in own if n not in given and not is_counter(n)]
+    given = fitted(published_to_own(module_of(net), by_layer_type(net, state), where), own)
+    extra = [n for n in given if n not in own and not matches(n, absent)]
+    missing = [n for n in own if n not in given and not is_counter(n) and not matches(n, absent)]
     wrong = [n for n in given if n in own and tuple(np.shape(given[n])) != tuple(own[n].shape)]
     if extra or missing or wrong:
         raise mismatch(net, state, given, extra, missing, wrong, where)
-    new = {name: as_tensor(torch, given[name], tensor) if name in given else tensor * 0 for name, tensor in own.items()}
-    net.load_state_dict(new)
+    new = {name: as_tensor(torch, given[name], tensor) for name, tensor in own.items() if name in given}
+    counters = {name: tensor * 0 for name, tensor in own.items() if name not in new and is_counter(name)}
+    net.load_state_dict({**own, **counters, **new})
     return net
 
 
 def as_tensor(torch: ModuleType, value: Any, like: Any) -> Any:
     tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
     return tensor.to(like.dtype)
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def by_layer_type(net: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``state`` with the matrices turned back that were wrongly taken for weights of linear layers."""
+    assumed = getattr(state, "assumed", frozenset())
+    if not assumed:
+        return state
+    names = fitted({new: old for old, new in new_names(module_of(net), state).items()}, net.state_dict())
+    others = {old for new, old in names.items() if new in net.state_dict()} & assumed
+    others -= {old for new, old in names.items() if new in linear_weights(net)}
+    return {name: np.ascontiguousarray(value.T) if name in others else value for name, value in state.items()}
+
+
+def linear_weights(net: nn.Module) -> frozenset[str]:
+    """Names of the weights of a network's linear layers, which other frameworks store transposed."""
+    from torch import nn
+
+    return frozenset(
+        f"{name}.weight" if name else "weight" for name, m in net.named_modules() if isinstance(m, nn.Linear)
+    )
 
 
 def module_of(net: nn.Module) -> ModuleType:
@@ -64,19 +94,27 @@ def module_of(net: nn.Module) -> ModuleType:
 
 def published_to_own(module: ModuleType, state: Mapping[str, Any], where: str = "these weights") -> dict[str, Any]:
     """The state under the network's own names."""
+    renamed: dict[str, Any] = {}
+    for name, new in new_names(module, state).items():
+        if new in renamed:
+            raise CheckpointError(f"{where}: two tensors are both called '{new}' once renamed")
+        renamed[new] = state[name]
+    return module.from_published(renamed) if hasattr(module, "from_published") else renamed
+
+
+def new_names(module: ModuleType, names: Iterable[str]) -> dict[str, str]:
+    """Published name -> the network's own, by the rules of its file; tensors that it never uses are left out."""
     rules = [(re.compile(pattern), new) for pattern, new in getattr(module, "PUBLISHED_NAMES", ())]
     unused = [re.compile(pattern) for pattern in getattr(module, "UNUSED_NAMES", ())]
-    renamed: dict[str, Any] = {}
-    for name, value in state.items():
+    found = {}
+    for name in names:
         if any(p.search(name) for p in unused):
             continue
         new = name
         for pattern, replacement in rules:
             new = pattern.sub(replacement, new)
-        if new in renamed:
-            raise CheckpointError(f"{where}: two tensors are both called '{new}' once renamed")
-        renamed[new] = value
-    return module.from_published(renamed) if hasattr(module, "from_published") else renamed
+        found[name] = new
+    return found
 
 
 def fitted(given: dict[str, Any], own: Iterable[str]) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class ArrayRef:
     dtype: DtypeRef | None = None
     fortran: bool = False
     data: Any = b""
+    framework: str | None = None
 
     def is_numeric(self) -> bool:
         return self.dtype is not None and self.dtype.dtype() is not None
@@ -159,6 +160,14 @@ def _first(*args: Any) -> Any:
     return args[0]
 
 
+def _variable(array: Any) -> ArrayRef:
+    """Jittor's variable: an array and no more."""
+    if not isinstance(array, ArrayRef):
+        raise ValueError("variable without an array")
+    array.framework = "jittor"
+    return array
+
+
 CALLS: Mapping[Any, Callable[..., Any]] = {
     Global("collections", "OrderedDict"): lambda pairs=(): dict(pairs),
     Global("collections", "defaultdict"): lambda _factory=None, pairs=(): dict(pairs),
@@ -184,6 +193,7 @@ CALLS: Mapping[Any, Callable[..., Any]] = {
     Global("torch._utils", "_rebuild_parameter"): _first,
     Global("torch._utils", "_rebuild_parameter_with_state"): _first,
     Global("torch._tensor", "_rebuild_from_type_v2"): _rebuilt,
+    Global("jittor", "jittor_core.Var"): _variable,
     Global("torch", "Size"): tuple,
     Global("torch", "device"): lambda *args: ":".join(map(str, args)),
 }

@@ -6,15 +6,16 @@ import io
 import struct
 import zipfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from motes.cards import METADATA_KEY, Card
+from motes.checkpoints import gluon_files, jittor_files, paddle_files
 from motes.checkpoints.pickles import ArrayRef, Machine, RefusedPickleError, TensorRef
 from motes.checkpoints.safetensors_files import LARGEST_HEADER, header_card, read_tensors
+from motes.checkpoints.state import State
 from motes.checkpoints.torch_files import LEGACY_MAGIC, Numbers, open_legacy, open_zip
 from motes.errors import CheckpointError
 from motes.naming import nearest
@@ -54,12 +55,14 @@ LEADING = ("module.", "_orig_mod.")
 """Prefixes that torch's DataParallel and compile put before every name."""
 
 
-def read_state(path: str | Path) -> dict[str, np.ndarray]:
-    """The weights of a file: published name -> array, in the file's order, without torch.
+def read_state(path: str | Path) -> State:
+    """The weights of a file: published name -> array, in the file's order, without the framework that wrote it.
 
-    Read: ``.safetensors``; torch files (``.pth``, ``.pt``, ``.ckpt``, ``.pth.tar``) of both formats; plain pickles of
-    arrays. The weights may sit in a training snapshot under one of :data:`WRAPPERS`. ``module.`` and ``_orig_mod.``
-    are stripped if all names have them. bfloat16 becomes float32; every other dtype is kept.
+    Read: ``.safetensors``; torch files (``.pth``, ``.pt``, ``.ckpt``, ``.pth.tar``) of both formats; Paddle's
+    ``.pdparams``; Jittor's ``.pkl``; MXNet's ``.params``; plain pickles of arrays. The weights may sit in a training
+    snapshot under one of :data:`WRAPPERS`. ``module.`` and ``_orig_mod.`` are stripped if all names have them. bfloat16
+    becomes float32; every other dtype is kept. Names and layouts are torch's: see :class:`State` and
+    :mod:`motes.checkpoints.paddle_files`.
 
     Raises:
         CheckpointError: missing, empty, cut short, not a weight file, or a pickle that asks for anything but arrays
@@ -68,9 +71,11 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     kind = recognise(path)
     if kind == "safetensors":
-        state = read_tensors(path)
+        state = State(read_tensors(path), kind)
+    elif kind == "gluon":
+        state = gluon_files.read_gluon(path)
     else:
-        state = resolve(path, *open_pickled(path, kind))
+        state = read_pickled(path, kind)
     if not state:
         raise CheckpointError(f"{path}: holds no weights")
     return without_leading(state)
@@ -90,7 +95,7 @@ def read_card(path: str | Path) -> Card | None:
 
 
 def recognise(path: Path) -> str:
-    """``safetensors``, ``zip``, ``legacy`` or ``pickle``, by content.
+    """``safetensors``, ``gluon``, ``zip``, ``legacy`` or ``pickle``, by content.
 
     Raises:
         CheckpointError: none of them; says what it looks like.
@@ -102,6 +107,8 @@ def recognise(path: Path) -> str:
         return "zip"
     if head.startswith(LEGACY_MAGIC):
         return "legacy"
+    if head.startswith(gluon_files.MAGIC):
+        return "gluon"
     announced = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and announced <= min(size, LARGEST_HEADER):
         return "safetensors"
@@ -142,20 +149,18 @@ def foreign(path: Path, head: bytes) -> tuple[str, str | None] | None:
         return "an image", None
     if head.startswith(b"\x89HDF"):
         return "an HDF5 (Keras) file", None
-    if path.suffix.lower() in (".onnx", ".safetensors", ".pdmodel", ".pdiparams"):
+    if path.suffix.lower() in (".pdmodel", ".pdiparams"):
+        return "a Paddle program for deployment", "give the .pdparams that it was exported from"
+    if path.suffix.lower() in (".onnx", ".safetensors"):
         return f"a {path.suffix[1:]} file or a damaged one", None
     return None
 
 
-def open_pickled(path: Path, kind: str) -> tuple[Mapping[str, Any], Numbers]:
-    """The weights of a pickled file by name, and the torch storages that they use."""
-    pick = partial(choose, path)
+def read_pickled(path: Path, kind: str) -> State:
+    """The weights of a pickled file, whatever framework wrote it."""
+    facts: dict[str, Any] = {}
     try:
-        if kind == "zip":
-            return open_zip(path, pick)
-        if kind == "legacy":
-            return open_legacy(path, pick)
-        return pick(Machine().run(io.BytesIO(path.read_bytes()))), {}
+        chosen, numbers, jittor = open_pickled(path, kind, facts)
     except RefusedPickleError as e:
         if kind == "pickle" and not is_binary_pickle(path) and not str(e).startswith("'"):
             raise unreadable(path, kind) from None  # some other file whose first letters happen to be opcodes
@@ -165,6 +170,49 @@ def open_pickled(path: Path, kind: str) -> tuple[Mapping[str, Any], Numbers]:
         ) from None
     except DAMAGED as e:
         raise unreadable(path, kind) from e
+    arrays = resolve(path, chosen, numbers)
+    if kind != "pickle":
+        return State(arrays, "torch", facts)
+    if not jittor and paddle_files.is_paddle(path, chosen):
+        state = paddle_files.from_paddle(path, arrays, chosen)
+        state.facts = facts
+        return state
+    jittor = jittor or any(getattr(v, "framework", None) == "jittor" for v in chosen.values())
+    return State(arrays, "jittor" if jittor else "pickle", facts)
+
+
+def open_pickled(path: Path, kind: str, facts: dict[str, Any]) -> tuple[Mapping[str, Any], Numbers, bool]:
+    """The weights by name, the torch storages that they use, and whether the file ends as Jittor's do.
+
+    What is stored beside the weights goes into ``facts``.
+    """
+
+    def pick(tree: Any) -> Mapping[str, Any]:
+        chosen = choose(path, tree)
+        facts.update(plain(tree))
+        return chosen
+
+    if kind == "zip":
+        return (*open_zip(path, pick), False)
+    if kind == "legacy":
+        return (*open_legacy(path, pick), False)
+    data, jittor = jittor_files.payload(path, path.read_bytes())
+    stream = io.BytesIO(data)
+    tree = Machine().run(stream)
+    if stream.tell() < len(data):
+        raise ValueError("bytes after the end of the pickle")
+    return pick(tree), {}, jittor
+
+
+def plain(tree: Mapping[Any, Any]) -> dict[str, Any]:
+    """The numbers and texts of a training snapshot."""
+    found = {}
+    for name, value in tree.items():
+        if isinstance(value, ArrayRef) and value.is_numeric() and value.shape == ():
+            found[str(name)] = value.array().item()
+        elif isinstance(value, (bool, int, float, str)):
+            found[str(name)] = value
+    return found
 
 
 def unreadable(path: Path, kind: str) -> CheckpointError:
@@ -194,6 +242,10 @@ def choose(path: Path, tree: Any) -> Mapping[str, Any]:
         for candidate in deeper:
             if any(is_array(v) for v in candidate.values()):
                 return candidate
+    if paddle_files.is_optimiser(tree):
+        raise CheckpointError(
+            f"{path}: holds the state of a Paddle optimiser, not weights", "the weights are in the .pdparams beside it"
+        )
     if any(is_array(v) for v in tree.values()):
         return tree
     nested = [v for v in tree.values() if isinstance(v, Mapping) and any(is_array(x) for x in v.values())]
@@ -204,6 +256,8 @@ def choose(path: Path, tree: Any) -> Mapping[str, Any]:
 
 
 def is_array(value: Any) -> bool:
+    """Whether it describes an array; Paddle also stores pairs of an internal name and an array."""
+    value = value[1] if paddle_files.is_pair(value) else value
     return isinstance(value, TensorRef) or (isinstance(value, ArrayRef) and value.is_numeric())
 
 
@@ -213,6 +267,7 @@ def resolve(path: Path, chosen: Mapping[str, Any], numbers: Numbers) -> dict[str
     for name, value in chosen.items():
         if not is_array(value):
             continue
+        value = value[1] if paddle_files.is_pair(value) else value
         try:
             if isinstance(value, TensorRef):
                 state[str(name)] = value.array(numbers[value.storage.key, value.storage.offset])
@@ -225,10 +280,10 @@ def resolve(path: Path, chosen: Mapping[str, Any], numbers: Numbers) -> dict[str
     return state
 
 
-def without_leading(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def without_leading(state: State) -> State:
     """Strips :data:`LEADING` prefixes while all names share one."""
     while prefix := next((p for p in LEADING if all(name.startswith(p) for name in state)), None):
-        state = {name[len(prefix) :]: value for name, value in state.items()}
+        state = state.renamed({name: name[len(prefix) :] for name in state})
     return state
 
 
