@@ -38,7 +38,7 @@ def boxes(size: tuple[int, int], rule: str, patch: int = PATCH, stride: int = ST
     rule = look_up("cutting rule", rule, RULES, DataError)
     if patch < 1 or not 1 <= stride <= patch:
         raise DataError(
-            f"patch {patch} and stride {stride} px: expected a patch of 1 at least and a stride of 1 to {max(patch, 1)}",
+            f"patch {patch} and stride {stride} px: expected a patch of at least 1 and a stride of 1 to the patch",
             "a stride beyond the patch would leave pixels out",
         )
     return list(dict.fromkeys(RULES[rule](*size, patch, stride)))

@@ -7,15 +7,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from motes.data.layouts import Pair, Plan, recognise, told
+from motes.data.aerial_layouts import COLOURS, INSTANCES
+from motes.data.classes import ClassTable, class_table
+from motes.data.layouts import recognise, told
 from motes.data.lists import read_list
+from motes.data.plans import Pair, Plan
 from motes.data.roles import role
 from motes.errors import DataError
 from motes.imaging import is_image_path
 from motes.naming import look_up, nearest
 
-MASK_ENDINGS = ("", "_pixels0", "_mask", "_gt", "_label", "_instance_color_RGB")
+MASK_ENDINGS = ("", "_pixels0", "_mask", "_gt", "_label", COLOURS, "_label_noBoundary", "_noBoundary")
 """What a mask's stem may have after the image's."""
+
+IMAGE_ENDINGS = ("_RGB", "_IRRG", "_RGBIR")
+"""What an image's stem may have that its mask's has not."""
+
+CLASS_LISTS = ("classes.yaml", "classes.yml", "classes.txt")
+"""A class list in the root of a data set; it counts if it names two classes at least."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ class Dataset:
     """Masks without an image."""
     hidden: tuple[Path, ...] = ()
     """Images that share their stem with another one of the same folder, which is the one used."""
+    classes: ClassTable | None = None
+    """What the labels of an aerial data set mean; None for binary masks."""
 
     def split(self, name: str | None = None) -> list[Sample]:
         """The samples of a split in the order of its list, each once; all samples without a name.
@@ -95,6 +106,7 @@ def open_dataset(
     image_dir: Path | str | None = None,
     mask_dir: Path | str | None = None,
     split_file: Path | str | None = None,
+    classes: str | Path | ClassTable | None = None,
 ) -> Dataset:
     """Open a data set by its root folder.
 
@@ -104,6 +116,8 @@ def open_dataset(
         image_dir: the folder of images, absolute or below ``root``: no layout is looked for then.
         mask_dir: the folder of masks, absolute or below ``root``; goes with ``image_dir``.
         split_file: a list of ids, absolute or below ``root``; becomes the split of the file's stem.
+        classes: a class table, its name, or a class list (see :func:`motes.data.classes.class_table`). Without it, a
+            class list in the root counts, then the layout's own table.
 
     Raises:
         DataError: no folder, no known layout, no images, or an unreadable list.
@@ -122,17 +136,29 @@ def open_dataset(
         if not file.is_file():
             raise DataError(f"no such split file: {split_file} (looked in {root} and here)")
         lists[file.stem] = file
-    return _index(root, plan, lists)
+    return _index(root, plan, lists, _classes(root, plan, classes))
 
 
-def _index(root: Path, plan: Plan, lists: dict[str, Path]) -> Dataset:
+def _classes(root: Path, plan: Plan, asked: str | Path | ClassTable | None) -> ClassTable | None:
+    if asked is not None:
+        return class_table(asked)
+    for name in CLASS_LISTS:
+        if (root / name).is_file():
+            table = class_table(root / name)
+            if table.num_classes > 1:
+                return table
+    return class_table(plan.classes) if plan.classes else None
+
+
+def _index(root: Path, plan: Plan, lists: dict[str, Path], classes: ClassTable | None) -> Dataset:
     found: list[tuple[Pair, str, Sample]] = []
     orphans: list[Path] = []
     hidden: list[Path] = []
     for pair in plan.pairs:
         images, twice = _by_stem(pair.images)
         if pair.images in pair.masks:  # images and masks share a folder and differ by the mask's ending
-            images = {s: f for s, f in images.items() if not any(_without(s, e) in images for e in MASK_ENDINGS if e)}
+            endings = [e for e in (*MASK_ENDINGS, INSTANCES) if e]
+            images = {s: f for s, f in images.items() if not any(_without(s, e) in images for e in endings)}
         masks = [_masks_by_image(folder, images, shared=folder == pair.images) for folder in pair.masks]
         orphans += [file for _, left in masks for file in left]
         hidden += twice
@@ -143,6 +169,8 @@ def _index(root: Path, plan: Plan, lists: dict[str, Path]) -> Dataset:
         inside = [str(d) for p in plan.pairs for d in sorted(p.images.iterdir()) if d.is_dir()][:3]
         hint = f"it holds folders: {', '.join(inside)}; name one with image_dir" if inside else None
         raise DataError(f"no images in {', '.join(str(p.images) for p in plan.pairs)}", hint)
+    again = _repeated(found)
+    found = [f for f in found if f[2].image not in again]
     clash = len({stem for _, stem, _ in found}) < len(found)
     samples: dict[str, Sample] = {}
     folders: dict[str, list[str]] = {p.split: [] for p in plan.pairs if p.split}
@@ -151,14 +179,29 @@ def _index(root: Path, plan: Plan, lists: dict[str, Path]) -> Dataset:
         samples[name] = Sample(name, sample.image, sample.mask)
         if pair.split:
             folders[pair.split].append(name)
+            if sample.image in again.values():
+                folders[next(p.split for p in plan.pairs if p.repeats and p.split)].append(name)
     splits = {name: tuple(ids) for name, ids in folders.items()}
+    splits |= {name: tuple(i for i in ids if i in samples) for name, ids in plan.members.items()}
     for name, file in lists.items():
         ids = tuple(_as_named(read_list(file), samples))
         # A text file that names no split and no image is something else (classes.txt).
         if file not in plan.lists.values() or role(name)[0] or any(i in samples for i in ids):
             splits[name] = ids
     ordered = {name: samples[name] for name in sorted(samples, key=natural)}
-    return Dataset(root, plan.layout, ordered, splits, plan, tuple(orphans), tuple(hidden))
+    return Dataset(root, plan.layout, ordered, splits, plan, tuple(orphans), tuple(hidden), classes)
+
+
+def _repeated(found: list[tuple[Pair, str, Sample]]) -> dict[Path, Path]:
+    """Image of a pair that repeats -> the one of the same name and size in bytes that it repeats."""
+    if not any(pair.repeats for pair, _, _ in found):
+        return {}
+    first = {stem: sample.image for pair, stem, sample in found if not pair.repeats}
+    return {
+        sample.image: first[stem]
+        for pair, stem, sample in found
+        if pair.repeats and stem in first and sample.image.stat().st_size == first[stem].stat().st_size
+    }
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -191,10 +234,17 @@ def _masks_by_image(folder: Path, images: dict[str, Path], shared: bool = False)
     by_stem, _ = _by_stem(folder)
     masks: dict[str, Path] = {}
     left = {stem: file for stem, file in by_stem.items() if not (shared and stem in images)}
+    for stem in [s for s in left if s.endswith(INSTANCES)]:
+        del left[stem]  # iSAID's instances are no class masks
     for ending in MASK_ENDINGS:
         for stem in images:
             if stem not in masks and stem + ending in left:
                 masks[stem] = left.pop(stem + ending)
+    for stem in (s for s in images if s not in masks and s.endswith(IMAGE_ENDINGS)):
+        short = stem[: stem.rindex("_")]
+        match = next((short + e for e in MASK_ENDINGS if short + e in left), None)
+        if match:
+            masks[stem] = left.pop(match)
     return masks, list(left.values())
 
 
