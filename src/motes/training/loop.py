@@ -7,7 +7,6 @@ an uninterrupted one (same machine, same number of threads).
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import threading
@@ -21,18 +20,20 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from motes.cards import Card
-from motes.checkpoints import load_published, read_state, write_safetensors
+from motes.checkpoints import write_safetensors
 from motes.errors import MotesError
 from motes.losses import Sum, create_loss
-from motes.metrics import SegmentationScore
-from motes.models import create_model
+from motes.metrics import Value
 from motes.models.allocator import keep_freed_memory
 from motes.naming import look_up
+from motes.training.labelled import LabelledSet
+from motes.training.network import load_start, make_network
 from motes.training.recipe import Recipe
-from motes.training.run import Run
+from motes.training.run import SHOWN, Run
 from motes.training.samples import Batch, Order, TrainingSet, loader, start
-from motes.training.schedule import MovingAverage, create_optimizer, learning_rate
-from motes.training.selection import Frames, fingerprints, validate
+from motes.training.schedule import MovingAverage, clip_each, create_optimizer, learning_rate, progress
+from motes.training.selection import Frames, fingerprints
+from motes.training.validation import known_metrics, validate
 
 
 def train(recipe: Recipe, frames: Frames, run: Run, fabric: Fabric | None = None) -> Path:
@@ -73,6 +74,8 @@ class Trainer:
         loop = recipe.loop
         torch.manual_seed(loop.seed)
         net = make_network(recipe)
+        if not run.begun:
+            run.note("starts from", load_start(net, recipe), aloud=recipe.task == "aerial")
         self.card: Card = net.card
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
@@ -84,14 +87,17 @@ class Trainer:
         if self.average:
             self.average.state = {k: v.to(fabric.device) for k, v in self.average.state.items()}
         self.loss = Sum([create_loss(p.name, **p.options) for p in recipe.losses], [p.weight for p in recipe.losses])
-        self.data = TrainingSet(frames.train, self.card.input, recipe.transform, loop.seed)
+        self.loss.to(fabric.device)
+        self.data = training_set(frames, self.card, recipe)
         frames_per_epoch = sum(frames.repeats)
         self.fingerprints = fingerprints(frames.train) if fabric.global_rank == 0 else []
         self.steps_per_epoch = max(int(frames_per_epoch // (loop.batch_size * fabric.world_size * loop.accumulate)), 1)
-        self.steps = min(loop.epochs * self.steps_per_epoch, loop.max_steps or 10**12)
+        planned = loop.steps or (loop.epochs or 1) * self.steps_per_epoch
+        self.epochs = loop.epochs or planned / self.steps_per_epoch
+        self.steps = min(planned, loop.max_steps or 10**12)
         self.step = 0
         self.best: float | None = None
-        self.best_epoch = 0
+        self.best_step = 0
 
     def fit(self, interruption: Interruption) -> None:
         loop = self.recipe.loop
@@ -100,7 +106,7 @@ class Trainer:
             self.fabric.global_rank, self.fabric.world_size, start=self.step * loop.accumulate,
         )  # fmt: skip
         batches = start(loader(self.data, order, loop.workers))
-        with self.run.progress(self.steps, self.step) as progress:
+        with self.run.progress(self.steps, self.step) as show:
             while self.step < self.steps and not self.out_of_patience():
                 started = time.perf_counter()
                 value, rate = self.optimizer_step([next(batches) for _ in range(loop.accumulate)])
@@ -109,9 +115,8 @@ class Trainer:
                 row = {"step": self.step, "epoch": round(epoch, 4), "lr": rate, "loss": value}
                 row["seconds"] = round(time.perf_counter() - started, 3)
                 at_end = self.step == self.steps
-                if self.step % self.steps_per_epoch == 0 or at_end:
-                    self.end_epoch(round(epoch), row, at_end)
-                progress(row)
+                self.end_step(row, at_end)
+                show(row)
                 self.run.log(row)
                 stop = interruption.requested
                 if stop or at_end or self.step % loop.checkpoint_every == 0 or self.step % self.steps_per_epoch == 0:
@@ -124,9 +129,8 @@ class Trainer:
         recipe, fabric = self.recipe, self.fabric
         # Dropout is drawn from here; any two steps and processes differ.
         torch.manual_seed((recipe.loop.seed * 1_000_003 + self.step) * 4096 + fabric.global_rank)
-        at = self.step / self.steps_per_epoch
-        at = float(int(at)) if recipe.schedule.unit == "epoch" else at
-        rate = learning_rate(recipe.schedule, recipe.optimizer.lr, at, recipe.loop.epochs)
+        at = progress(recipe.schedule, self.step, self.steps_per_epoch)
+        rate = learning_rate(recipe.schedule, recipe.optimizer.lr, at, self.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.net.train()
@@ -140,42 +144,57 @@ class Trainer:
                 value = float(loss.detach())
                 if value != value or value in (float("inf"), float("-inf")):
                     shown = ", ".join(batch.names[:8]) + (" ..." if len(batch.names) > 8 else "")
+                    epoch = self.step // self.steps_per_epoch
                     raise MotesError(
-                        f"the loss became {value} at step {self.step} (epoch {int(at)}) on the batch {shown}",
+                        f"the loss became {value} at step {self.step} (epoch {epoch}) on the batch {shown}",
                         "lower optimizer.lr, set loop.clip_norm, or look at these frames",
                     )
                 fabric.backward(loss)
             total += value
-        if recipe.loop.clip_norm:
-            fabric.clip_gradients(self.net, self.optimizer, max_norm=recipe.loop.clip_norm)
+        self.clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(self.net.module)
         return total, rate
 
-    def end_epoch(self, epoch: int, row: dict[str, Any], at_end: bool) -> None:
-        """Validation, best weights, kept weights."""
+    def clip(self) -> None:
+        loop, fabric = self.recipe.loop, self.fabric
+        if not loop.clip_norm:
+            return
+        if loop.clip_per == "tensor":
+            fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
+            clip_each(self.net.parameters(), loop.clip_norm)
+            return
+        # An overflow of fp16 is no error: the scaler skips that step.
+        strict = loop.precision != "16-mixed"
+        fabric.clip_gradients(self.net, self.optimizer, max_norm=loop.clip_norm, error_if_nonfinite=strict)
+
+    def end_step(self, row: dict[str, Any], at_end: bool) -> None:
+        """Validation, best weights, kept weights, where they are due."""
         validation, loop = self.recipe.validation, self.recipe.loop
-        if self.frames.val and (epoch % validation.every == 0 or at_end):
-            score = self.validate()
-            values = {
-                k: v.value
-                for k, v in score.compute(intervals=False).items()
-                if k in ("iou", "niou", "pd", "fa", validation.metric)
-            }
+        if self.frames.val and (at_end or self.due(validation.every, validation.every_steps)):
+            shown = {*SHOWN[self.recipe.task], validation.metric}
+            values = {k: v.value for k, v in self.validate().items() if k in shown}
             row |= {f"val_{k}": v for k, v in values.items()}
             value = values.get(validation.metric)
             if value is not None and (self.best is None or value > self.best):
-                self.best, self.best_epoch = value, epoch
-                self.write("best.safetensors", epoch, values)
+                self.best, self.best_step = value, self.step
+                self.write("best.safetensors", values)
         elif not self.frames.val and at_end:
-            self.write("best.safetensors", epoch, {})
-        if loop.keep_every and (epoch % loop.keep_every == 0 or at_end):
-            self.write(f"step-{self.step:07d}.safetensors", epoch, {})
+            self.write("best.safetensors", {})
+        keeps = loop.keep_every or loop.keep_every_steps
+        if keeps and (at_end or self.due(loop.keep_every, loop.keep_every_steps)):
+            self.write(f"step-{self.step:07d}.safetensors", {})
 
-    def validate(self) -> SegmentationScore:
-        """The score of the weights that would be shipped (the average, if one is kept) over all processes."""
+    def due(self, epochs: int | None, steps: int | None) -> bool:
+        """Whether this step ends a stretch of so many steps or, where none are given, epochs."""
+        if steps:
+            return self.step % steps == 0
+        return bool(epochs) and self.step % (epochs * self.steps_per_epoch) == 0
+
+    def validate(self) -> dict[str, Value]:
+        """The metrics of the weights that would be shipped (the average, if one is kept) over all processes."""
         net = self.net.module
         own = {k: v.clone() for k, v in net.state_dict().items()}
         if self.average:
@@ -184,16 +203,22 @@ class Trainer:
             # Each process has its own batch statistics (and average of them); the ones scored are those that are saved.
             net.load_state_dict(self.fabric.broadcast(net.state_dict()))
         try:
-            return validate(net.eval(), self.frames.val, self.card, self.recipe.validation.protocol, self.fabric)
+            return validate(net.eval(), self.frames, self.card, self.recipe.validation.protocol, self.fabric)
         finally:
             net.load_state_dict(own)
 
     def out_of_patience(self) -> bool:
-        patience = self.recipe.validation.patience
-        epoch = self.step // self.steps_per_epoch
-        return patience is not None and epoch - self.best_epoch >= patience * self.recipe.validation.every
+        part = self.recipe.validation
+        if part.patience is None:
+            return False
+        if part.every_steps:
+            return self.step - self.best_step >= part.patience * part.every_steps
+        return self.step // self.steps_per_epoch - self.epoch(self.best_step) >= part.patience * part.every
 
-    def write(self, name: str, epoch: int, values: dict[str, Any]) -> None:
+    def epoch(self, step: int) -> int:
+        return round(step / self.steps_per_epoch)
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
         if self.fabric.global_rank:
             return
         state = self.average.state if self.average else self.net.module.state_dict()
@@ -202,7 +227,7 @@ class Trainer:
             "split": self.recipe.data.train or "all",
             "recipe": self.recipe.name,
             "seed": self.recipe.loop.seed,
-            "epochs": epoch,
+            "epochs": self.epoch(self.step),
             "step": self.step,
             "validation": {k: v for k, v in values.items() if v is not None},
             "frames": self.fingerprints,
@@ -216,10 +241,12 @@ class Trainer:
                 {
                     "step": self.step,
                     "best": self.best,
-                    "best_epoch": self.best_epoch,
+                    "best_step": self.best_step,
                     "net": self.net.module.state_dict(),
                     "optimizer": self.optimizer.optimizer.state_dict(),
                     "average": self.average.state_dict() if self.average else None,
+                    "loss": self.loss.state_dict(),
+                    "precision": self.fabric.strategy.precision.state_dict(),
                 }
             )
         self.fabric.barrier()
@@ -233,7 +260,11 @@ class Trainer:
         self.optimizer.optimizer.load_state_dict(saved["optimizer"])
         if self.average:
             self.average.load_state_dict(saved["average"])
-        self.step, self.best, self.best_epoch = saved["step"], saved["best"], saved["best_epoch"]
+        self.loss.load_state_dict(saved.get("loss", {}), strict="loss" in saved)
+        if saved.get("precision"):  # the loss scale of fp16
+            self.fabric.strategy.precision.load_state_dict(saved["precision"])
+        self.step, self.best = saved["step"], saved["best"]
+        self.best_step = saved.get("best_step", saved.get("best_epoch", 0) * self.steps_per_epoch)
         self.run.forget_after(self.step)
 
 
@@ -259,22 +290,18 @@ class Interruption:
         self.requested = True
 
 
+def training_set(frames: Frames, card: Card, recipe: Recipe) -> TrainingSet | LabelledSet:
+    """The augmented training frames, or windows of them."""
+    seed = recipe.loop.seed
+    if frames.classes is None:
+        return TrainingSet(frames.train, card.input, recipe.transform, seed)
+    return LabelledSet(frames.windows or frames.train, frames.classes, card.input, recipe.transform, seed)
+
+
 def check(recipe: Recipe) -> None:
     """Builds what the recipe names and drops it again: a typo is found before anything is written or trained."""
-    known = SegmentationScore(recipe.validation.protocol).compute(intervals=False)
-    look_up("validation metric", recipe.validation.metric, known)
+    net = make_network(recipe)
+    look_up("validation metric", recipe.validation.metric, known_metrics(recipe, net.card))
     for part in recipe.losses:
         create_loss(part.name, **part.options)
-    create_optimizer(recipe.optimizer, make_network(recipe).parameters())
-
-
-def make_network(recipe: Recipe) -> nn.Module:
-    """The recipe's network with its card's input replaced by the recipe's, and its initial weights."""
-    part = recipe.model
-    channels = recipe.input.channels if recipe.input else None
-    net = create_model(part.name, part.variant, in_channels=channels, **part.options)
-    if recipe.input:
-        net.card = dataclasses.replace(net.card, input=recipe.input)
-    if part.init:
-        load_published(net, read_state(Path(part.init)), part.init)
-    return net
+    create_optimizer(recipe.optimizer, net.parameters())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from motes.cards import InputSpec
+from motes.cards import InputSpec, model_card
 from motes.errors import MotesError
 from motes.naming import look_up, nearest
 
@@ -29,6 +30,9 @@ class ModelPart(Part):
     variant: str | None = None
     options: dict[str, Any] = {}
     init: str | None = None  # weights to start from (.safetensors of this network)
+    # What the backbone starts from: "imagenet" (downloaded by timm), a weight file, or "none" (by chance). The log,
+    # report.md and environment.json say which.
+    backbone_weights: str | None = None
 
 
 class ExtraData(Part):
@@ -39,12 +43,22 @@ class ExtraData(Part):
     repeat: float = Field(1.0, gt=0)  # how often each frame counts in an epoch
 
 
+class WindowsPart(Part):
+    """How images are cut into windows on the fly; see ``data/cutting.py``."""
+
+    rule: Literal["split", "window", "pad-split"] = "window"
+    patch: int = Field(896, ge=8)  # px
+    stride: int = Field(512, ge=1)  # px
+
+
 class DataPart(Part):
     """Which frames are trained on, and which decide."""
 
     name: str = ""  # how results name the data set
     root: str | None = None  # a folder, or a name under MOTES_DATA
     layout: str | None = None
+    classes: str | None = None  # a class table (isaid, ...) or a class list: labels of several classes, task aerial
+    windows: WindowsPart | None = None  # task aerial: none takes images whole (patches on disk)
     # A split of the data set ("trainval | train": the first of these it has), or a list of ids (.txt; shipped ones as
     # lists/NAME.txt).
     train: str | None = None
@@ -57,16 +71,19 @@ class DataPart(Part):
 class TransformPart(Part):
     """Augmentation; a function of (seed, epoch, index). See ``training/transforms.py``."""
 
-    name: Literal["serankdet", "target"] = "serankdet"
+    name: Literal["serankdet", "target", "aerial"] = "serankdet"
     crop: int = Field(256, ge=8)
     long_side: tuple[float, float] = (0.5, 2.0)  # serankdet: the long side, relative to crop
-    scale: tuple[float, float] = (0.5, 2.0)  # target: magnification of the frame
+    scale: tuple[float, float] = (0.5, 2.0)  # target, aerial with fit crop: magnification of the frame
     centred: float = Field(0.8, ge=0, le=1)  # target: how often a crop holds a target on purpose
     paste: float = Field(0.0, ge=0, le=1)  # how often targets of other frames are copied into this one
     pasted: int = Field(3, ge=1)  # at most so many
-    flip: float = Field(0.5, ge=0, le=1)
+    # aerial: squeeze to the crop (PFNet), pad to it (FactSeg), or magnify by ``scale`` and cut at random (Potsdam)
+    fit: Literal["resize", "pad", "crop"] = "pad"
+    flip: float = Field(0.5, ge=0, le=1)  # aerial: the chance of a horizontal flip, and of a vertical one
     rotate: bool = False  # by multiples of 90 degrees, and vertical flips
     blur: float = Field(0.5, ge=0, le=1)
+    blur_sigma: tuple[float, float] = (0.15, 1.3)  # aerial: standard deviation of the blur, px
     gain: float = Field(0.0, ge=0)  # contrast is multiplied by exp(uniform(-gain, gain))
     offset: float = Field(0.0, ge=0)  # brightness, in units of the scaled input
     gamma: float = Field(0.0, ge=0)
@@ -99,6 +116,7 @@ class SchedulePart(Part):
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
     unit: Literal["step", "epoch"] = "step"
+    shift: int = 0  # units added to the progress, as published loops that schedule too late (-1) or too early (1)
     horizon: Literal["rest", "total"] = (
         "rest"  # what the decay is relative to: epochs after the warm-up, or all (SeRankDet)
     )
@@ -107,12 +125,14 @@ class SchedulePart(Part):
 class LoopPart(Part):
     """How long, how much at a time, in which precision."""
 
-    epochs: int = Field(ge=1)
+    epochs: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)  # optimiser steps, instead of epochs
     batch_size: int = Field(16, ge=1)  # per process
     accumulate: int = Field(1, ge=1)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = True
-    clip_norm: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(None, gt=0)  # largest L2 norm of the gradient
+    clip_per: Literal["network", "tensor"] = "network"  # of all of it, or of every tensor by itself
     ema: float | None = Field(None, gt=0, lt=1)
     seed: int = 0
     workers: int = Field(2, ge=0)
@@ -120,13 +140,21 @@ class LoopPart(Part):
     devices: int = Field(1, ge=1)
     checkpoint_every: int = Field(100, ge=1)  # optimiser steps between two last.ckpt
     keep_every: int | None = Field(None, ge=1)  # epochs between two kept step-*.safetensors
+    keep_every_steps: int | None = Field(None, ge=1)  # the same in optimiser steps
     max_steps: int | None = Field(None, ge=1)  # stop early, for tests and smoke runs
+
+    @model_validator(mode="after")
+    def _one_length(self) -> LoopPart:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        return self
 
 
 class ValidationPart(Part):
     """What selects the best weights."""
 
     every: int = Field(1, ge=1)  # epochs
+    every_steps: int | None = Field(None, ge=1)  # optimiser steps, instead of epochs
     protocol: str = "native"
     metric: str = "iou"
     patience: int | None = Field(None, ge=1)  # validations without a gain before the training stops
@@ -148,11 +176,39 @@ class Recipe(Part):
     loop: LoopPart
     validation: ValidationPart = ValidationPart()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_task(cls, values: Any) -> Any:
+        """Labels of several classes have a transform, a protocol and a metric of their own."""
+        if not isinstance(values, Mapping) or not _classes(values):
+            return values
+        defaults = {"transform": {"name": "aerial"}, "validation": {"protocol": "patch", "metric": "miou"}}
+        return _merged(defaults, values)
+
+    @property
+    def task(self) -> str:
+        """``irstd`` or ``aerial``."""
+        return "irstd" if self.data.classes is None else "aerial"
+
 
 def recipe_names() -> list[str]:
-    """The shipped recipes: every network on every data set, and the files that stand alone."""
-    pairs = [f"{network}_{data}" for network in _shipped("networks") for data in _shipped("data")]
-    return sorted([*_shipped("."), *pairs])
+    """The shipped recipes: every network on every data set of its task, and the files that stand alone."""
+    return sorted([*_shipped("."), *_pairs()])
+
+
+@cache
+def _pairs() -> dict[str, tuple[str, str]]:
+    """Name -> network and data set; imports no network."""
+    data = {d: "aerial" if _classes(_data_values(d)[0]) else "irstd" for d in _shipped("data")}
+    networks = {
+        n: model_card(_read(_recipes("networks") / f"{n}.yaml", n)["model"]["name"]) for n in _shipped("networks")
+    }
+    return {f"{n}_{d}": (n, d) for n, card in networks.items() for d, task in data.items() if card.task == task}
+
+
+def _classes(values: Mapping[str, Any]) -> Any:
+    data = values.get("data")
+    return data.get("classes") if isinstance(data, Mapping) else None
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
@@ -173,6 +229,7 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
         values, where, default_name = _shipped_values(name), f"recipe '{name}'", name
     for item in overrides:
         _override(values, item)
+        _forget_other_length(values, item)
     values.setdefault("name", default_name)
     return parse_recipe(values, where)
 
@@ -187,6 +244,8 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             close = nearest(str(error["loc"][-1]), _known_keys(error["loc"][:-1]))
             raise MotesError(f"{where}: unknown key '{key}'", f"did you mean '{close}'?" if close else None) from None
+        if error["type"] == "value_error":
+            raise MotesError(f"{where}: {key}: {error['msg'].removeprefix('Value error, ')}") from None
         raise MotesError(f"{where}: {key}: {error['msg'].lower()}, found {error['input']!r}") from None
 
 
@@ -206,13 +265,17 @@ def _recipes(folder: str) -> Traversable:
 def _shipped_values(name: str) -> dict[str, Any]:
     if name in _shipped("."):
         return _read(_recipes(".") / f"{name}.yaml", name)
-    network = next(n for n in _shipped("networks") if name.removeprefix(f"{n}_") in _shipped("data"))
-    data = name.removeprefix(f"{network}_")
-    values = _read(_recipes("data") / f"{data}.yaml", data)
-    like = values.pop("like", data)
+    network, data = _pairs()[name]
+    values, like = _data_values(data)
     of_network = _read(_recipes("networks") / f"{network}.yaml", network)
     changes = of_network.pop("per_data", {})
     return _merged(_merged(values, of_network), changes.get(data, changes.get(like, {})))
+
+
+def _data_values(data: str) -> tuple[dict[str, Any], str]:
+    """A data set's file, and the data set whose ``per_data`` it takes where it has none."""
+    values = _read(_recipes("data") / f"{data}.yaml", data)
+    return values, values.pop("like", data)
 
 
 def _read(file: Path | Traversable, where: str) -> dict[str, Any]:
@@ -225,9 +288,12 @@ def _read(file: Path | Traversable, where: str) -> dict[str, Any]:
     return values
 
 
+LENGTHS = {"epochs": "steps", "steps": "epochs"}
+
+
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``below`` with the keys of ``above``, mappings merged."""
-    merged = dict(below)
+    """``below`` with the keys of ``above``, mappings merged; one length of a training takes the place of the other."""
+    merged = {k: v for k, v in below.items() if LENGTHS.get(k) not in above}
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), dict)
         merged[key] = _merged(merged[key], value) if both else value
@@ -253,6 +319,13 @@ def _override(values: dict[str, Any], item: str) -> None:
             node[leaf] = float(node[leaf])
         except ValueError:
             return
+
+
+def _forget_other_length(values: dict[str, Any], item: str) -> None:
+    """``loop.epochs=3`` makes a recipe that counts steps one that counts epochs, and the reverse."""
+    other = LENGTHS.get(item.partition("=")[0].removeprefix("loop."))
+    if item.startswith("loop.") and other:
+        values["loop"].pop(other, None)
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

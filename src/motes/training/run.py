@@ -22,7 +22,8 @@ from motes.errors import CheckpointError, MotesError
 from motes.imaging import atomic_path
 from motes.training.recipe import Recipe, dump_recipe, parse_recipe
 
-COLUMNS = ("step", "epoch", "lr", "loss", "seconds", "val_iou", "val_niou", "val_pd", "val_fa")
+SHOWN = {"irstd": ("iou", "niou", "pd", "fa"), "aerial": ("miou", "miou_foreground", "oa")}
+"""Metrics of a validation that metrics.csv, the report and the weights' card keep, by task; the first is shown."""
 
 
 class Run:
@@ -31,15 +32,16 @@ class Run:
     Only the main process writes; ``quiet`` ones keep still.
     """
 
-    def __init__(self, folder: Path, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, quiet: bool = False, task: str = "irstd") -> None:
         self.folder, self.quiet = folder, quiet
+        self.columns = ("step", "epoch", "lr", "loss", "seconds", *(f"val_{k}" for k in SHOWN[task]))
         self._board: Any = None
 
     @classmethod
     def create(cls, recipe: Recipe, root: Path, quiet: bool = False) -> Run:
         """A new folder ``root/<recipe>/<UTC time>``."""
         folder = root / recipe.name / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        run = cls(folder, quiet)
+        run = cls(folder, quiet, recipe.task)
         if not quiet:
             folder.mkdir(parents=True)
             with atomic_path(folder / "recipe.yaml") as temporary:
@@ -56,7 +58,30 @@ class Run:
             raise MotesError(f"{folder} is no run: it has no recipe.yaml", "give the folder that motes train printed")
         import yaml
 
-        return cls(folder, quiet), parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")), str(file))
+        recipe = parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")), str(file))
+        return cls(folder, quiet, recipe.task), recipe
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.folder / "last.ckpt").is_file()
+
+    def note(self, key: str, value: str, aloud: bool = False) -> None:
+        """Adds a fact to environment.json and, ``aloud``, says it on the terminal."""
+        if self.quiet:
+            return
+        file = self.folder / "environment.json"
+        facts = {**self.facts(), key: value}
+        with atomic_path(file) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        if aloud:
+            print(f"{key} {value}", file=sys.stderr)
+
+    def facts(self) -> dict[str, Any]:
+        """What environment.json holds."""
+        file = self.folder / "environment.json"
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return found
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         file = io.BytesIO()  # torch hides a full disk behind an error of its own
@@ -86,7 +111,7 @@ class Run:
         file = self.folder / "metrics.csv"
         new = not file.exists()
         with file.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer = csv.DictWriter(stream, self.columns, extrasaction="ignore", lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow(row)
@@ -113,7 +138,7 @@ class Run:
         kept = [r for r in self.rows() if r["step"].isdigit() and int(r["step"]) <= step]
         file = self.folder / "metrics.csv"
         with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer = csv.DictWriter(stream, self.columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(kept)
 
@@ -134,8 +159,9 @@ class Run:
 
             def update(row: dict[str, Any]) -> None:
                 nonlocal best
-                if row.get("val_iou") is not None:
-                    best = f"  val IoU {row['val_iou']:.4f}"
+                for key, name in (("val_iou", "IoU"), ("val_miou", "mIoU")):
+                    if row.get(key) is not None:
+                        best = f"  val {name} {row[key]:.4f}"
                 text = f"epoch {row['epoch']:.1f}  loss {row['loss']:.4f}{best}"
                 bar.update(task, completed=row["step"], description=text)
 

@@ -27,14 +27,20 @@ Key = tuple[int, int]
 
 @dataclass
 class Batch:
-    """images [B, C, H, W] float32, masks [B, 1, H, W] float32 with values 0 and 1, and the frames' names."""
+    """images [B, C, H, W] float32, and the frames' names.
+
+    masks: [B, 1, H, W] float32 with values 0 and 1; of the task aerial labels [B, H, W] int64, 255 ignored.
+    """
 
     images: torch.Tensor
     masks: torch.Tensor
     names: list[str]
 
 
-class TrainingSet(Dataset[tuple[np.ndarray, np.ndarray, str]]):
+Item = tuple[np.ndarray, np.ndarray, str]
+
+
+class TrainingSet(Dataset[Item]):
     """Augmented training frames; item (epoch, index) is the same whoever asks, whenever."""
 
     def __init__(self, samples: Sequence[Sample], spec: InputSpec, transform: TransformPart, seed: int) -> None:
@@ -48,7 +54,7 @@ class TrainingSet(Dataset[tuple[np.ndarray, np.ndarray, str]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: Key) -> tuple[np.ndarray, np.ndarray, str]:
+    def __getitem__(self, key: Key) -> Item:
         epoch, index = key
         pixels, mask = self._load(index)
         rng = np.random.default_rng((self.seed, epoch, index))
@@ -122,13 +128,13 @@ def _size(array: np.ndarray) -> str:
     return f"{array.shape[0]}x{array.shape[1]}"
 
 
-def collate(items: list[tuple[np.ndarray, np.ndarray, str]]) -> Batch:
+def collate(items: list[Item]) -> Batch:
     """Stacks items; all have the size of the crop."""
     images, masks, names = zip(*items, strict=True)
     return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), list(names))
 
 
-def loader(data: TrainingSet, order: Order, workers: int) -> DataLoader[Batch]:
+def loader(data: Dataset[Item], order: Order, workers: int) -> DataLoader[Batch]:
     """Batches in ``order``; the number of workers changes nothing but the speed."""
     return DataLoader(
         data,

@@ -14,7 +14,7 @@ from motes.naming import look_up
 from motes.training.recipe import OptimizerPart, SchedulePart
 
 
-def learning_rate(part: SchedulePart, base: float, epoch: float, epochs: int) -> float:
+def learning_rate(part: SchedulePart, base: float, epoch: float, epochs: float) -> float:
     """The rate at ``epoch`` (0-based, fractional where ``unit`` is ``step``) of ``epochs``.
 
     With w warm-up epochs the rate rises linearly to ``base``. Then poly: base (1 - t)^power; cosine: to ``min_lr``
@@ -34,6 +34,23 @@ def learning_rate(part: SchedulePart, base: float, epoch: float, epochs: int) ->
     if part.name == "step":
         return max(base * part.gamma ** sum(epoch >= m for m in part.milestones), part.min_lr)
     return base
+
+
+def progress(part: SchedulePart, step: int, per_epoch: int) -> float:
+    """Epochs done when step ``step`` (0-based) is taken, as the schedule counts them: whole ones by epoch, ``shift``
+    units later or earlier as published."""
+    if part.unit == "epoch":
+        return max(float(step // per_epoch + part.shift), 0.0)
+    return max(step + part.shift, 0) / per_epoch
+
+
+def clip_each(parameters: Iterable[nn.Parameter], largest: float) -> None:
+    """Scales every tensor's gradient by itself to an L2 norm of at most ``largest``, as Paddle's ``ClipGradByNorm``."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
+    norms = torch.stack(torch._foreach_norm(gradients))
+    torch._foreach_mul_(gradients, list((largest / norms.clamp(min=1e-12)).clamp(max=1.0).unbind()))
 
 
 def create_optimizer(part: OptimizerPart, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

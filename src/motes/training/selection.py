@@ -1,47 +1,53 @@
-"""Which frames are trained on, which select the best weights, and how those are scored."""
+"""Which frames are trained on, and which select the best weights."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from lightning.fabric import Fabric
-from torch import nn
 
-from motes.cards import Card
 from motes.data import Dataset, Sample, open_dataset
 from motes.data.lists import listed, read_ids
 from motes.data.parallel import in_threads
 from motes.data.scan import digest
 from motes.errors import DataError
-from motes.evaluation import score_samples
 from motes.imaging import image_size, read_image, read_mask
-from motes.metrics import SegmentationScore
 from motes.metrics import protocol as find_protocol
-from motes.models.backend import TorchBackend
-from motes.training.recipe import DataPart, Recipe
+from motes.training.recipe import DataPart, Recipe, WindowsPart
+
+if TYPE_CHECKING:
+    from motes.data.classes import ClassTable
+    from motes.data.windows import Window
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Training frames with how often each counts in an epoch, and validation frames."""
+    """Training frames with how often each counts in an epoch, and validation frames.
+
+    Of the task aerial: the classes of the labels, and the windows that are cut on the fly (empty: frames are taken
+    whole); ``repeats`` has a value for each window then.
+    """
 
     name: str
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     repeats: tuple[float, ...] = field(repr=False)
+    classes: ClassTable | None = None
+    windows: tuple[Window, ...] = field(default=(), repr=False)
 
 
 def select_frames(recipe: Recipe) -> Frames:
     """Opens the recipe's data; DataError where a root, split or id is missing, or training and validation overlap."""
     part = recipe.data
     root = find_root(part.root)
-    data = open_dataset(root, part.layout)
+    table = classes_of(part)
+    data = _opened(root, part.layout, table)
     excluded = {name for file in part.exclude for name in read_ids(file)}
     train = [s for s in chosen(data, part.train) if s.name not in excluded]
     if part.val is not None:
@@ -56,24 +62,48 @@ def select_frames(recipe: Recipe) -> Frames:
         )
     repeats = [1.0] * len(train)
     for extra in part.extra:
-        more = chosen(open_dataset(find_root(extra.root)), extra.split)
+        more = chosen(_opened(find_root(extra.root), None, table), extra.split)
         train, repeats = train + more, repeats + [extra.repeat] * len(more)
     if not train:
         raise DataError(f"{root}: no frame is left to train on")
-    return Frames(part.name or root.name, tuple(train), tuple(val), tuple(repeats))
+    frames = Frames(part.name or root.name, tuple(train), tuple(val), tuple(repeats), table)
+    return cut_frames(frames, part.windows) if part.windows else frames
+
+
+def cut_frames(frames: Frames, part: WindowsPart) -> Frames:
+    """The training frames in windows, each counting as often as its frame."""
+    counts = dict(zip(frames.train, frames.repeats, strict=True))
+    from motes.data.windows import cut
+
+    windows = cut(frames.train, part.rule, part.patch, part.stride)
+    return replace(frames, windows=tuple(windows), repeats=tuple(counts[w.sample] for w in windows))
+
+
+def classes_of(part: DataPart) -> ClassTable | None:
+    """The classes of the labels; None for masks of one class."""
+    if part.classes is None:
+        return None
+    from motes.data.classes import class_table
+
+    return class_table(part.classes)
+
+
+def _opened(root: Path, layout: str | None, table: ClassTable | None) -> Dataset:
+    return open_dataset(root, layout) if table is None else open_dataset(root, layout, classes=table)
 
 
 def check_frames(frames: Frames, validation_protocol: str) -> None:
     """Reads every frame once, so that a broken one is found before a run begins, not hours later.
 
-    Of more than 5000 frames the headers only.
+    Of more than 5000 frames, and of aerial images, the headers only.
 
     Raises:
         DataError: a frame without a mask, or with one of another size (that a protocol which resizes accepts).
         ImageError: an image or mask that cannot be read.
     """
-    resized = find_protocol(validation_protocol).resolution is not None
-    whole = len(frames.train) + len(frames.val) <= 5000
+    aerial = frames.classes is not None
+    resized = not aerial and find_protocol(validation_protocol).resolution is not None
+    whole = not aerial and len(frames.train) + len(frames.val) <= 5000
     pairs = [(s, True) for s in frames.train] + [(s, not resized) for s in frames.val]
     in_threads(lambda pair: check_pair(*pair, whole=whole), pairs)
 
@@ -124,32 +154,27 @@ def _has(data: Dataset, split: str) -> bool:
 
 
 def carve(samples: Sequence[Sample], part: DataPart, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Takes ``val_fraction`` out of the training frames, by chance."""
-    count = round(len(samples) * part.val_fraction)
-    held = set(np.random.default_rng(seed).permutation(len(samples))[:count].tolist())
-    return [s for i, s in enumerate(samples) if i not in held], [s for i, s in enumerate(samples) if i in held]
+    """Takes ``val_fraction`` out of the training frames, by chance; patches of one image stay together."""
+    groups = list(dict.fromkeys(source_image(s.name) for s in samples)) if part.classes else [s.name for s in samples]
+    count = round(len(groups) * part.val_fraction)
+    held = {groups[i] for i in np.random.default_rng(seed).permutation(len(groups))[:count].tolist()}
+    taken = [(source_image(s.name) if part.classes else s.name) in held for s in samples]
+    return (
+        [s for s, out in zip(samples, taken, strict=True) if not out],
+        [s for s, out in zip(samples, taken, strict=True) if out],
+    )
+
+
+def source_image(name: str) -> str:
+    """The image that a patch was cut from: ``P0001_0_896_512_1408`` -> ``P0001``. Patches overlap."""
+    return re.sub(r"(_-?\d+){4}$", "", name)
 
 
 def fingerprints(samples: Sequence[Sample]) -> list[str]:
     """Short content hashes of the frames, by which ``motes evaluate`` notices what weights were trained on.
 
-    Empty above 5000 frames: a card is no data base.
+    Empty above 5000 frames, or two gigapixels in all: a card is no data base.
     """
-    if len(samples) > 5000:
+    if len(samples) > 5000 or sum(math.prod(image_size(s.image)) for s in samples) > 2e9:
         return []
     return sorted({digest(read_image(s.image).pixels)[:12] for s in samples})
-
-
-def validate(net: nn.Module, samples: Sequence[Sample], card: Card, protocol: str, fabric: Fabric) -> SegmentationScore:
-    """The score of all ``samples``, each process having done every world-th; equal to that of one process."""
-    backend = TorchBackend(net, card, fabric.device)
-    mine = samples[fabric.global_rank :: fabric.world_size]
-    score = score_samples(backend, mine, protocol)
-    if fabric.world_size == 1:
-        return score
-    states: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(states, score.state())
-    total = SegmentationScore(protocol)
-    for state in states:
-        total.merge(SegmentationScore.from_state(state))
-    return total

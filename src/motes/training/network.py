@@ -1,0 +1,64 @@
+"""A recipe's network, and what its weights start from: never by chance without a word."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from torch import nn
+
+from motes.cards import model_card
+from motes.checkpoints import load_published, read_state
+from motes.errors import CheckpointError, MotesError
+from motes.models import create_model
+from motes.training.recipe import Recipe
+from motes.training.selection import classes_of
+
+
+def make_network(recipe: Recipe) -> nn.Module:
+    """The network for the recipe's input and classes, weights drawn by chance; its card says so too.
+
+    MotesError where network and data are of different tasks.
+    """
+    part = recipe.model
+    task = model_card(part.name).task
+    if task != recipe.task:
+        needs = "data.classes=TABLE says what its labels are" if task == "aerial" else "it takes no data.classes"
+        raise MotesError(f"{part.name} is a network of the task {task}, the data are of the task {recipe.task}", needs)
+    channels = recipe.input.channels if recipe.input else None
+    table = classes_of(recipe.data)
+    classes = None if table is None else len(table.names)
+    net = create_model(part.name, part.variant, in_channels=channels, num_classes=classes, **part.options)
+    if recipe.input:
+        net.card = dataclasses.replace(net.card, input=recipe.input)
+    if table is not None:
+        net.card = net.card.replace(classes=tuple(table.names))
+    return net
+
+
+def load_start(net: nn.Module, recipe: Recipe) -> str:
+    """Loads ``model.init`` or ``model.backbone_weights`` and says in a few words what the training starts from.
+
+    Raises:
+        CheckpointError: a file that does not fit, or ImageNet weights that cannot be downloaded.
+    """
+    part = recipe.model
+    if part.init:
+        load_published(net, read_state(Path(part.init)), part.init)
+        return f"weights of {part.init}"
+    if part.backbone_weights in (None, "none"):
+        return f"weights drawn by chance, seed {recipe.loop.seed}"
+    from motes.layers.backbone import load_backbone_weights
+
+    if part.backbone_weights != "imagenet":
+        path = Path(part.backbone_weights).expanduser()
+        report = load_backbone_weights(net, read_state(path), str(path))
+        return f"a backbone of {report}; the rest drawn by chance, seed {recipe.loop.seed}"
+    try:
+        report = load_backbone_weights(net, "imagenet")
+    except CheckpointError as e:
+        raise CheckpointError(
+            e.message,
+            "give a downloaded file, model.backbone_weights=PATH, or start from chance, model.backbone_weights=none",
+        ) from None
+    return f"an ImageNet backbone, {report}; the rest drawn by chance, seed {recipe.loop.seed}"
