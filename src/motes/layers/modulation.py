@@ -3,6 +3,8 @@
 Dai, Wu, Zhou, Barnard, "Asymmetric Contextual Modulation for Infrared Small Target Detection", WACV 2021, section 3:
 the high-level map, pooled over the frame, tells the low-level one which channels matter (top-down, global); the
 low-level map tells the high-level one where small details are (bottom-up, pixel by pixel).
+
+Gates pooled over the frame need at least two frames in a training batch (:class:`motes.layers.pooled_norm.PooledNorm`).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from motes.errors import MotesError
+from motes.layers.pooled_norm import PooledNorm
 from motes.naming import look_up
 
 REDUCTION = 4
@@ -31,13 +34,14 @@ def fusion(mode: str, channels: int, high_channels: int | None = None) -> Fusion
 
 def gate(channels: int, middle: int, pooled: bool) -> nn.Sequential:
     """Weights in (0, 1) from a map [B, C, H, W]: [B, C, 1, 1] if ``pooled`` over the frame, else [B, C, H, W]."""
+    norm = PooledNorm if pooled else nn.BatchNorm2d
     return nn.Sequential(
         *([nn.AdaptiveAvgPool2d(1)] if pooled else []),
         nn.Conv2d(channels, middle, 1),
-        nn.BatchNorm2d(middle),
+        norm(middle),
         nn.ReLU(),
         nn.Conv2d(middle, channels, 1),
-        nn.BatchNorm2d(channels),
+        norm(channels),
         nn.Sigmoid(),
     )
 
@@ -113,7 +117,8 @@ class TopDownLocal(Fusion):
 
     def make_gates(self, channels: int) -> None:
         pool = [nn.AdaptiveAvgPool2d(1)] if self.pool else []
-        self.global_att = nn.Sequential(*pool, nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+        norm = (PooledNorm if self.pool else nn.BatchNorm2d)(channels)
+        self.global_att = nn.Sequential(*pool, nn.Conv2d(channels, channels, 1), norm)
 
     def joined(self, high: Tensor, low: Tensor) -> Tensor:
         return high + low * torch.sigmoid(self.global_att(high))
@@ -133,10 +138,10 @@ class SelectiveKernel(Fusion):
         self.attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(channels, middle, 1),
-            nn.BatchNorm2d(middle),
+            PooledNorm(middle),
             nn.ReLU(),
             nn.Conv2d(middle, 2 * channels, 1),
-            nn.BatchNorm2d(2 * channels),
+            PooledNorm(2 * channels),
         )
 
     def joined(self, high: Tensor, low: Tensor) -> Tensor:

@@ -60,11 +60,12 @@ class ACM(nn.Module):
         probabilities: the published code ends in a sigmoid (concerns ``published_outputs`` alone).
 
     ``forward`` takes [B, C, H, W] with sides that are multiples of ``input_limits["stride"]`` and returns logits
-    [B, K, H, W], in training a tuple of them alone.
+    [B, K, H, W], in training a tuple of them alone. Fusions with a gate pooled over the frame train on two frames a
+    batch or more.
 
     Raises:
         CardError: unknown host, or no blocks.
-        MotesError: unknown fusion.
+        MotesError: unknown fusion; training such a fusion with one frame a batch.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motes.errors import CardError, MotesError
+from motes.layers.pooled_norm import PooledNorm
 from motes.naming import look_up
 
 VARIANTS = {
@@ -107,12 +108,6 @@ class AGPCNet(nn.Module):
             raise MotesError(
                 f"AGPCNet cannot take a frame of {h}x{w} px: its scales need at least {self.min_size} px a side",
                 "motes.models.any_size(net) pads frames",
-            )
-        norm = self.fuse23.ca[2]  # synchronised norms see the frames of all processes
-        if norm.training and isinstance(norm, nn.BatchNorm2d) and images.shape[0] == 1:
-            raise MotesError(
-                "AGPCNet cannot train on a batch of one frame: the batch norm of its channel gates sees one value",
-                "use a batch size of at least 2",
             )
 
 
@@ -287,9 +282,11 @@ class Fusion(nn.Module):
         self.plus_conv = nn.Sequential(*conv_norm(high_channels, low_channels, 1), nn.ReLU())
         self.ca = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            *conv_norm(low_channels, inner, 1),
+            nn.Conv2d(low_channels, inner, 1),
+            PooledNorm(inner),
             nn.ReLU(),
-            *conv_norm(inner, low_channels, 1),
+            nn.Conv2d(inner, low_channels, 1),
+            PooledNorm(low_channels),
             nn.Sigmoid(),
         )
         self.end_conv = nn.Sequential(*conv_norm(low_channels, low_channels, 3), nn.ReLU())

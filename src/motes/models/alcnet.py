@@ -326,7 +326,7 @@ class AttentionUNet(nn.Module):
     tuple of them alone.
 
     Raises:
-        CardError: no blocks.
+        CardError: no blocks. MotesError: training with one frame a batch, which its pooled gates cannot.
     """
 
     def __init__(self, in_channels: int = 1, num_classes: int = 1, blocks: int = 4) -> None:
