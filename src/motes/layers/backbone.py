@@ -61,8 +61,8 @@ def create_backbone(name: str, in_channels: int = 3, levels: int = 4, **options:
 class Backbone(nn.Module):
     """See :func:`create_backbone`.
 
-    ``channels`` and ``strides``: of the maps, finest first. ``forward`` takes [B, C, H, W] with sides that are multiples
-    of the last stride and returns a list of maps [B, channels[i], H / strides[i], W / strides[i]].
+    ``channels`` and ``strides``: of the maps, finest first. ``forward`` takes [B, C, H, W] with sides that are
+    multiples of the last stride and returns a list of maps [B, channels[i], H / strides[i], W / strides[i]].
     """
 
     def __init__(self, body: nn.Module, name: str, in_channels: int, options: Mapping[str, Any]) -> None:
@@ -71,11 +71,30 @@ class Backbone(nn.Module):
         self.name, self.in_channels, self.options = name, in_channels, dict(options)
         self.channels: tuple[int, ...] = tuple(body.feature_info.channels())
         self.strides: tuple[int, ...] = tuple(body.feature_info.reduction())
+        for block in body.modules():
+            if pairs := foldable(block):
+                block.FOLDABLE = pairs  # for motes.models.folding
         self.channels_last = str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC")
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.body(images)
         return [m.permute(0, 3, 1, 2) for m in maps] if self.channels_last else list(maps)
+
+
+def foldable(block: nn.Module) -> list[tuple[str, str]]:
+    """Convolutions of a ResNet's block or stem, each with the batch norm that always follows it."""
+    if type(block).__module__ not in ("timm.models.resnet", "timm.models.res2net", "timm.models._features"):
+        return []
+    parts = dict(block.named_children())
+    order = list(parts)
+    pairs = [(f"conv{i}", f"bn{i}") for i in (1, 2, 3) if f"conv{i}" in parts]
+    return [
+        (conv, norm)
+        for conv, norm in pairs
+        if isinstance(parts[conv], nn.Conv2d)
+        and type(parts.get(norm)) is nn.BatchNorm2d
+        and order.index(norm) == order.index(conv) + 1
+    ]
 
 
 @dataclass(frozen=True)
@@ -183,7 +202,7 @@ def is_stem(given: Tensor, own: Tensor) -> bool:
 
 
 def with_bands(kernel: Tensor, bands: int) -> Tensor:
-    """A kernel [O, 3, h, w] for another number of bands: their sum for one, else repeated and scaled to the same sum."""
+    """A kernel [O, 3, h, w] for other bands: the sum of the three for one, else repeated and scaled to the same sum."""
     if bands == 1:
         return kernel.sum(1, keepdim=True)
     return kernel[:, torch.arange(bands) % 3] * (3 / bands)
