@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from motes.errors import MotesError
+from motes.losses.boundaries import Edges, HardPixels, PointFlowLoss
 from motes.losses.edges import MaskAndEdge, SoftIoUWithEntropy
 from motes.losses.entropy import BinaryCrossEntropy, CrossEntropy
 from motes.losses.focal import Focal
@@ -51,6 +52,9 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "serankdet.bce_posweight": partial(BinaryCrossEntropy, positive_weight=9.0),
     "abc.cross_entropy": partial(CrossEntropy, ignore_index=-100),
     "serankdet.cross_entropy_smooth": partial(CrossEntropy, label_smoothing=0.1),
+    "pfnet.ohem": HardPixels,
+    "pfnet.edges": Edges,
+    "pfnet.joint": PointFlowLoss,
 }
 
 

@@ -52,11 +52,13 @@ def create_model(
         look_up(f"variant of {name}", variant, card.variants, CardError)
     module = importlib.import_module(f"motes.models.{name}")
     make = getattr(module, "create", None) or getattr(module, card.class_name)
-    if variant is not None:
-        options = {**getattr(module, "VARIANTS", {}).get(variant, {}), **options}
-    channels = options.pop("in_channels", card.input.channels) if in_channels is None else in_channels
-    options.pop("in_channels", None)
-    classes = len(card.classes) if num_classes is None else num_classes
+    given = dict(getattr(module, "VARIANTS", {}).get(variant, {}))
+    # A variant may have other bands, classes and input statistics (``input``: fields of InputSpec) than the card.
+    channels, classes = given.pop("in_channels", card.input.channels), given.pop("num_classes", len(card.classes))
+    card = card.replace(input=dataclasses.replace(card.input, **given.pop("input", {})))
+    options = {**given, **options}
+    channels = channels if in_channels is None else in_channels
+    classes = classes if num_classes is None else num_classes
     known = options_of(make, getattr(module, card.class_name))
     for option, value in options.items():
         check_option(name, option, value, known)
