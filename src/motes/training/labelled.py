@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from motes.cards import InputSpec
 from motes.data import Sample
+from motes.data.classes import ClassTable
+from motes.data.windows import Decoded, Window, read_window
 from motes.errors import DataError
-from motes.imaging import fix_scaling, network_input, read_image
+from motes.imaging import fix_scaling, network_input
 from motes.training.aerial_transforms import IGNORE, augment_labelled
 from motes.training.recipe import TransformPart
 from motes.training.samples import Item, Key
 
-if TYPE_CHECKING:
-    from motes.data.classes import ClassTable
-    from motes.data.windows import Window
-
 KEPT = 512 * 2**20
-"""Bytes of decoded images and labels that a process keeps."""
+"""Bytes of decoded images and labels that a process keeps; beyond them an image is decoded for every window of it."""
 
 
 class LabelledSet(Dataset[Item]):
@@ -46,37 +44,27 @@ class LabelledSet(Dataset[Item]):
         seed: int,
     ) -> None:
         self.pieces, self.table, self.spec, self.transform, self.seed = list(pieces), table, spec, transform, seed
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._bytes = 0
+        for sample in {sample_of(p) for p in self.pieces}:
+            if sample.mask is None:
+                raise DataError(f"{sample.image} has no mask, so it cannot be trained on")
+        self._decoded = Decoded(KEPT)
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     def __getitem__(self, key: Key) -> Item:
         epoch, index = key
-        pixels, labels = self._load(index)
+        pixels, labels = self._read(self.pieces[index])
         spec = fix_scaling(pixels, self.spec)
         rng = np.random.default_rng((self.seed, epoch, index))
         pixels, labels = augment_labelled(pixels, labels, self.transform, rng)
         return network_input(pixels, spec), labels.astype(np.int64), piece_name(self.pieces[index])
 
-    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        if index in self._kept:
-            return self._kept[index]
-        pair = self._read(self.pieces[index])
-        size = sum(a.nbytes for a in pair)
-        if self._bytes + size <= KEPT:
-            self._kept[index] = pair
-            self._bytes += size
-        return pair
-
     def _read(self, piece: Sample | Window) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(piece, Sample):
-            pixels, labels = read_labelled(piece, self.table)
+            pixels, labels = self._decoded.read(piece, self.table)
         else:
-            from motes.data.windows import read_window
-
-            pixels, labels = read_window(piece, self.table)
+            pixels, labels = read_window(piece, self.table, self._decoded)
         known = np.bincount(labels.reshape(-1), minlength=256)
         foreign = [i for i in np.flatnonzero(known) if i >= len(self.table.names) and i != IGNORE]
         if foreign:
@@ -85,26 +73,21 @@ class LabelledSet(Dataset[Item]):
                 f"{self.table.name} has the ids 0 to {len(self.table.names) - 1}",
                 "`motes data check` counts them, or choose other data.classes",
             )
-        return np.ascontiguousarray(pixels), np.ascontiguousarray(labels)
+        return pixels, labels
 
-    def __getstate__(self) -> dict[str, Any]:  # worker processes begin with nothing kept
-        return {**self.__dict__, "_kept": {}, "_bytes": 0}
+    def __getstate__(self) -> dict[str, Any]:  # worker processes begin with nothing decoded
+        return {k: v for k, v in self.__dict__.items() if k != "_decoded"}
 
-
-def read_labelled(sample: Sample, table: ClassTable) -> tuple[np.ndarray, np.ndarray]:
-    """A whole image [H, W, C] and its labels [H, W] uint8; DataError where they do not belong together."""
-    from motes.data.labels import read_labels
-
-    if sample.mask is None:
-        raise DataError(f"{sample.image} has no mask, so it cannot be trained on")
-    pixels, labels = read_image(sample.image).pixels, read_labels(sample.mask, table)
-    if pixels.shape[:2] != labels.shape:
-        found = " and ".join(f"{a.shape[0]}x{a.shape[1]}" for a in (labels, pixels))
-        raise DataError(f"{sample.mask} and its image differ in size: {found}", "`motes data check` lists such pairs")
-    return pixels, labels
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._decoded = Decoded(KEPT)
 
 
 def piece_name(piece: Sample | Window) -> str:
     if isinstance(piece, Sample):
         return piece.name
     return f"{piece.sample.name} at {piece.box[0]},{piece.box[1]}"
+
+
+def sample_of(piece: Sample | Window) -> Sample:
+    return piece if isinstance(piece, Sample) else piece.sample

@@ -8,22 +8,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from motes.data import Dataset, Sample, open_dataset
+from motes.data.classes import ClassTable, class_table
 from motes.data.lists import listed, read_ids
 from motes.data.parallel import in_threads
 from motes.data.scan import digest
+from motes.data.windows import Window, cut
 from motes.errors import DataError
 from motes.imaging import image_size, read_image, read_mask
 from motes.metrics import protocol as find_protocol
 from motes.training.recipe import DataPart, Recipe, WindowsPart
-
-if TYPE_CHECKING:
-    from motes.data.classes import ClassTable
-    from motes.data.windows import Window
 
 
 @dataclass(frozen=True)
@@ -73,23 +70,17 @@ def select_frames(recipe: Recipe) -> Frames:
 def cut_frames(frames: Frames, part: WindowsPart) -> Frames:
     """The training frames in windows, each counting as often as its frame."""
     counts = dict(zip(frames.train, frames.repeats, strict=True))
-    from motes.data.windows import cut
-
     windows = cut(frames.train, part.rule, part.patch, part.stride)
     return replace(frames, windows=tuple(windows), repeats=tuple(counts[w.sample] for w in windows))
 
 
 def classes_of(part: DataPart) -> ClassTable | None:
     """The classes of the labels; None for masks of one class."""
-    if part.classes is None:
-        return None
-    from motes.data.classes import class_table
-
-    return class_table(part.classes)
+    return None if part.classes is None else class_table(part.classes)
 
 
 def _opened(root: Path, layout: str | None, table: ClassTable | None) -> Dataset:
-    return open_dataset(root, layout) if table is None else open_dataset(root, layout, classes=table)
+    return open_dataset(root, layout, classes=table)
 
 
 def check_frames(frames: Frames, validation_protocol: str) -> None:
