@@ -18,7 +18,7 @@ CARD = Card(name="colours", task="aerial", classes=NAMES, input=InputSpec(mean=M
 
 
 def kernels() -> np.ndarray:
-    """[4, 3, 9, 9]: nothing for the background, then each colour blurred by a lopsided kernel minus the mean of the others."""
+    """[4, 3, 9, 9]: zeros for the background, then each colour minus the others, blurred by a lopsided kernel."""
     blur = np.random.default_rng(0).random((9, 9)).astype(np.float32)
     blur /= blur.sum()
     mix = np.array([[0, 0, 0], [2, -1, -1], [-1, 2, -1], [-1, -1, 2]], np.float32)

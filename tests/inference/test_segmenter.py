@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ def test_published_merge() -> None:
         count[y0:y1, x0:x1] += 1
     np.testing.assert_array_equal(count, case["count"])
     for finish, expected in ((np.copy, case["merged"]), (top_class, case["label"])):
-        patches = iter(case["patches"].copy())
-        bands = [band for _, band in merge(rows, columns, lambda r: (next(patches) for _ in columns), finish)]
+        patches = dict(zip((r.start for r in rows), np.split(case["patches"].copy(), len(rows)), strict=True))
+        bands = [band for _, band in merge(rows, columns, lambda r, p=patches: p[r.start], finish)]
         np.testing.assert_allclose(np.concatenate(bands, axis=-2), expected, rtol=0, atol=2e-7)
 
 
@@ -90,7 +91,7 @@ def test_weights_add_up(length: int, window: int, stride: int, grid: int, blend:
         assert blend == "mean" or span.start % grid == 0
     np.testing.assert_allclose(total, 1, atol=1e-6)
     starts = [s.start for s in found]
-    assert all(0 < b - a <= stride for a, b in zip(starts, starts[1:], strict=False))
+    assert all(0 < b - a <= stride for a, b in pairwise(starts))
 
 
 @pytest.mark.parametrize("blend", ["mean", "ramp"])
@@ -247,6 +248,16 @@ def test_onnx_file(tmp_path: Path) -> None:
 def test_ties_go_to_the_lowest_id() -> None:
     scores = np.random.default_rng(0).integers(0, 3, (5, 20, 30)).astype(np.float32)
     np.testing.assert_array_equal(top_class(scores), scores.argmax(0))
+
+
+@pytest.mark.parametrize("size", [(40, 50), (7, 9), (13, 17), (1, 1)])
+def test_enlarging_keeps_the_corners(size: tuple[int, int]) -> None:
+    maps = np.random.default_rng(0).random((2, 13, 17))
+    y, x = (np.linspace(0, old - 1, new) if new > 1 else np.zeros(1) for old, new in zip((13, 17), size, strict=True))
+    down = np.stack([[np.interp(y, np.arange(13), column) for column in plane.T] for plane in maps])
+    both = np.stack([[np.interp(x, np.arange(17), row) for row in plane.T] for plane in down])
+    np.testing.assert_allclose(enlarge(maps.astype(np.float32), size), both, atol=1e-6)
+    np.testing.assert_allclose(enlarge(maps.astype(np.float32), size, slice(3, 6)), both[:, 3:6], atol=1e-6)
 
 
 def test_softmax_of_log_probabilities_is_the_probability() -> None:

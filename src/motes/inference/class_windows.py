@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -100,7 +101,7 @@ def merge(
     width = columns[-1].stop
     kept: np.ndarray | None = None  # [K, most rows, W]: sums of rows that the next row of windows goes on with
     height = 0  # how many rows of it
-    most = max((a.last - b.first for a, b in zip(rows, rows[1:], strict=False)), default=0)
+    most = max((a.last - b.first for a, b in pairwise(rows)), default=0)
     for i, row in enumerate(rows):
         ready = (rows[i + 1].first if i + 1 < len(rows) else row.last) - row.first
         beyond = row.last - row.first - ready

@@ -181,11 +181,11 @@ class Segmenter:
                         total[i] = maps if maps.flags.writeable and passes == 1 else maps.copy()
                     else:
                         before += maps
-        for maps in total:
-            assert maps is not None
+        for summed in total:
+            assert summed is not None
             if passes > 1:
-                maps /= np.float32(passes)
-            yield maps
+                summed /= np.float32(passes)
+            yield summed
 
     def _logits(self, batch: list[np.ndarray], spec: InputSpec) -> list[np.ndarray]:
         """[C, h, w] inputs of any sizes -> logits [K, h, w]; inputs of one size run at once."""
