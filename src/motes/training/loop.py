@@ -139,6 +139,7 @@ class Trainer:
             images, masks = (fabric.to_device(t) for t in (batch.images, batch.masks))
             if recipe.loop.channels_last:
                 images = images.to(memory_format=torch.channels_last)
+            self.loss.train(k == 0)  # a loss that anneals counts optimiser steps
             with fabric.no_backward_sync(self.net, enabled=k < len(batches) - 1):
                 loss = self.loss(self.net(images), masks) / len(batches)
                 value = float(loss.detach())
