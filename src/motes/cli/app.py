@@ -34,6 +34,7 @@ COMMANDS = {
         "leaderboard",
         "Score an official checkpoint under its authors' protocols and under ours, beside what they published.",
     ),
+    "contest": ("contest", "Write the masks of a contest from a folder of images, as its judge runs an entry."),
     "bench": ("bench", "Count parameters and MACs, and time one frame on every backend."),
     "smoke": ("smoke", "Take a network from fresh weights to targets found by its exported file, every step checked."),
     "align": ("align", "Compare a network with a reference: outputs, loss, metrics, gradients, optimiser steps."),
