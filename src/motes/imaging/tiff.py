@@ -22,10 +22,10 @@ JPEG, FAX, WEBP = (6, 7), (2, 3, 4), 50001
 
 def read_tiff(path: Path, page: int, size: int, alpha: bool, labels: bool = False) -> tuple[np.ndarray, int]:
     """([H, W] or [H, W, C] pixels of one page, number of pages); ``labels``: palette indices instead of colours."""
-    with _open(path) as file:
+    with open_tiff(path) as file:
         pages = len(file.pages)
-        ifd = _page(file, page, pages)
-        _check_whole(ifd, size)
+        ifd = tiff_page(file, page, pages)
+        check_whole(ifd, size)
         pixels = _decode(path, ifd, page)
         photometric = _number(ifd.photometric)
         axes = ifd.axes
@@ -50,15 +50,15 @@ def read_tiff(path: Path, page: int, size: int, alpha: bool, labels: bool = Fals
 
 def tiff_size(path: Path, page: int) -> tuple[int, int]:
     """(height, width) of a page, px."""
-    with _open(path) as file:
-        ifd = _page(file, page, len(file.pages))
+    with open_tiff(path) as file:
+        ifd = tiff_page(file, page, len(file.pages))
         return int(ifd.imagelength), int(ifd.imagewidth)
 
 
 def tiff_palette(path: Path, page: int) -> tuple[np.ndarray, np.ndarray] | None:
     """([H, W] indices, [n, 3] colours) of a palette page; None for any other."""
-    with _open(path) as file:
-        ifd = _page(file, page, len(file.pages))
+    with open_tiff(path) as file:
+        ifd = tiff_page(file, page, len(file.pages))
         if _number(ifd.photometric) != PALETTE:
             return None
         colours = _palette(ifd)
@@ -66,7 +66,8 @@ def tiff_palette(path: Path, page: int) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def open_tiff(path: Path) -> Iterator[Any]:
+    """The file of tifffile; everything that goes wrong inside becomes a BadHeaderError."""
     import tifffile
 
     logger = logging.getLogger("tifffile")
@@ -83,7 +84,8 @@ def _open(path: Path) -> Iterator[Any]:
         raise BadHeaderError("is a damaged TIFF: its header contradicts itself") from None
 
 
-def _page(file: Any, page: int, pages: int) -> Any:
+def tiff_page(file: Any, page: int, pages: int) -> Any:
+    """The directory of a page; BadHeaderError where there is none, or one too large to read."""
     if pages == 0:
         raise BadHeaderError("is a TIFF cut short or damaged: it has no page")
     if _next_page(file, file.pages[pages - 1]) != 0:
@@ -105,7 +107,8 @@ def _next_page(file: Any, ifd: Any) -> int:
     return int(struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))[0])
 
 
-def _check_whole(ifd: Any, size: int) -> None:
+def check_whole(ifd: Any, size: int) -> None:
+    """Raises BadHeaderError where strips or tiles lie beyond the end of the file."""
     offsets, counts = ifd.dataoffsets, ifd.databytecounts
     segments = int(np.prod(ifd.chunked)) if ifd.chunks else 0
     if segments == 0 or min(len(offsets), len(counts)) < segments:

@@ -37,8 +37,8 @@ def can_assemble(ifd: Any) -> bool:
     )
 
 
-def assemble(ifd: Any) -> np.ndarray:
-    """[H, W, C] pixels of a page for which `can_assemble` holds, as counts.
+def assemble(ifd: Any, first: int = 0, last: int | None = None) -> np.ndarray:
+    """[H, W, C] pixels of a page for which `can_assemble` holds, as counts; or only its rows [first, last).
 
     Raises:
         BadHeaderError: a strip or tile does not decompress to the bytes that it must hold.
@@ -52,7 +52,8 @@ def assemble(ifd: Any) -> np.ndarray:
     bits = int(ifd.bitspersample)
     row_bytes = -(-columns * bands * bits // 8)
     down, across = -(-height // rows), -(-width // columns)
-    pixels = np.zeros((height, width, samples), stored.newbyteorder("="))
+    last = height if last is None else last
+    pixels = np.zeros((last - first, width, samples), stored.newbyteorder("="))
 
     for index, (offset, count) in enumerate(zip(ifd.dataoffsets, ifd.databytecounts, strict=False)):
         plane, place = divmod(index, down * across)
@@ -62,6 +63,8 @@ def assemble(ifd: Any) -> np.ndarray:
             continue
         top, left = place // across * rows, place % across * columns
         here = rows if ifd.is_tiled else min(rows, height - top)
+        if top >= last or top + here <= first:
+            continue
         ifd.parent.filehandle.seek(offset)
         packed = ifd.parent.filehandle.read(count)
         data = np.frombuffer(_decompress(packed, int(ifd.compression), row_bytes, here), np.uint8)
@@ -72,8 +75,9 @@ def assemble(ifd: Any) -> np.ndarray:
             segment = _unpack(data.reshape(here, row_bytes), bits, columns * bands).reshape(here, columns, bands)
         else:
             segment = _unpredict(data, int(ifd.predictor), stored, (here, columns, bands))
-        part = segment[: height - top, : width - left]
-        pixels[top : top + here, left : left + columns, plane : plane + bands] = part
+        part = segment[max(first - top, 0) : last - top, : width - left]
+        at = max(top - first, 0)
+        pixels[at : at + len(part), left : left + columns, plane : plane + bands] = part
     return pixels
 
 
