@@ -157,8 +157,8 @@ def _index(root: Path, plan: Plan, lists: dict[str, Path], classes: ClassTable |
     for pair in plan.pairs:
         images, twice = _by_stem(pair.images)
         if pair.images in pair.masks:  # images and masks share a folder and differ by the mask's ending
-            endings = [e for e in (*MASK_ENDINGS, INSTANCES) if e]
-            images = {s: f for s, f in images.items() if not any(_without(s, e) in images for e in endings)}
+            images = {s: f for s, f in images.items() if not s.endswith((COLOURS, INSTANCES))}
+            images = {s: f for s, f in images.items() if not any(_without(s, e) in images for e in MASK_ENDINGS if e)}
         masks = [_masks_by_image(folder, images, shared=folder == pair.images) for folder in pair.masks]
         orphans += [file for _, left in masks for file in left]
         hidden += twice
