@@ -17,6 +17,17 @@ from torch import Tensor, nn
 
 from motes.errors import MotesError
 from motes.losses.boundaries import Edges, HardPixels, PointFlowLoss
+from motes.losses.classes import (
+    AnnealedFocal,
+    ClassFocal,
+    Foreground,
+    ForegroundDice,
+    InverseFrequency,
+    Joint,
+    OnlineHardExamples,
+    PixelCrossEntropy,
+    SmallObjectMining,
+)
 from motes.losses.edges import MaskAndEdge, SoftIoUWithEntropy
 from motes.losses.entropy import BinaryCrossEntropy, CrossEntropy
 from motes.losses.focal import Focal
@@ -52,6 +63,16 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "serankdet.bce_posweight": partial(BinaryCrossEntropy, positive_weight=9.0),
     "abc.cross_entropy": partial(CrossEntropy, ignore_index=-100),
     "serankdet.cross_entropy_smooth": partial(CrossEntropy, label_smoothing=0.1),
+    # Of FactSeg's three outputs; for another network's first, set the option output to 0.
+    "factseg.joint": Joint,
+    "factseg.som": partial(SmallObjectMining, output=1),
+    "factseg.cross_entropy": partial(PixelCrossEntropy, output=1),
+    "factseg.ohem": partial(OnlineHardExamples, output=1),
+    "factseg.inverse_frequency": partial(InverseFrequency, output=1),
+    "factseg.focal": partial(ClassFocal, output=1),
+    "factseg.binary": Foreground,
+    "factseg.dice": ForegroundDice,
+    "farseg.focal": AnnealedFocal,
     "pfnet.ohem": HardPixels,
     "pfnet.edges": Edges,
     "pfnet.joint": PointFlowLoss,
