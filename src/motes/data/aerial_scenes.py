@@ -169,7 +169,8 @@ def _split(form: Form, i: int) -> str:
     return "train" if part in lacks else part
 
 
-def _write_one(root: Path, form: Form, table: ClassTable, split: str, i: int, size: tuple[int, int], seed: int) -> None:
+def _write_one(root: Path, form: Form, table: ClassTable, split: str, i: int, size: tuple[int, int], seed: int) -> str:
+    """Returns the image's name."""
     from motes.data.labels import to_colours, write_labels
     from motes.imaging import write_image
 
