@@ -61,7 +61,7 @@ GRASS, SOIL, WATER, ROAD = (98, 118, 72), (142, 126, 98), (44, 74, 92), (112, 11
 
 @dataclass
 class Canvas:
-    """What is drawn: ``rgb`` [H, W, 3] float32, ``ids`` [H, W] uint8; where water and road are; the id of the ground."""
+    """What is drawn: ``rgb`` [H, W, 3] float32 and ``ids`` [H, W] uint8; where water and road are; the ground's id."""
 
     rgb: np.ndarray
     ids: np.ndarray
