@@ -1,8 +1,8 @@
 """DeepLabV3: atrous spatial pyramid pooling on a dilated backbone; a baseline for aerial images.
 
 Chen, Papandreou, Schroff, Adam, "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, arXiv
-1706.05587. The head is torchvision's, whose weights (variant ``torchvision``: output stride 8, 21 classes) load by their
-names; their auxiliary head, which only training uses, is left out.
+1706.05587. The head is torchvision's, whose weights (variant ``torchvision``: output stride 8, 21 classes) load by
+their names; their auxiliary head, which only training uses, is left out.
 """
 
 from __future__ import annotations

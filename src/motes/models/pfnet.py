@@ -181,7 +181,7 @@ def flowed(high: Tensor, low: Tensor) -> Tensor:
 
 
 def strongest(scores: Tensor, count: int) -> Tensor:
-    """Indices [B, n] of the ``count`` largest of ``scores`` [B, N] (all N where they are fewer), the first of equals."""
+    """Indices [B, n] of the ``count`` largest of ``scores`` [B, N] (all where N is less), the first of equals."""
     total = scores.shape[1]
     if torch.onnx.is_in_onnx_export():
         return scores.topk(torch.as_tensor(total).clamp(max=count), dim=1).indices  # takes the first of equals
