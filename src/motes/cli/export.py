@@ -11,32 +11,45 @@ if TYPE_CHECKING:
     from motes.export import ParityReport
 
 
+EXAMPLES = """Examples:
+
+  motes export best.safetensors -o best.onnx --data sirst --split test_v1
+
+  motes export best.safetensors -o deploy --side 896     a folder: graph, description, comparison
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("export", epilog="Example: motes export best.safetensors -o best.onnx --data sirst --split test_v1")(
-        export
-    )
+    app.command("export", epilog=EXAMPLES)(export)
 
 
 def export(
     weights: Annotated[Path, typer.Argument(help="Weights: .safetensors, .pth, .pth.tar ...")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .onnx file; or a folder, which gets a description beside it.")
+    ],
     model: Annotated[str | None, typer.Option(help="The network, where its names do not tell.")] = None,
     variant: Annotated[str | None, typer.Option(help="Its variant, where its names do not tell.")] = None,
     data: Annotated[Path | None, typer.Option(metavar="ROOT", help="Compare on frames of this data set too.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split; default: all frames.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many of its frames.")] = 6,
+    side: Annotated[
+        int | None, typer.Option(min=1, metavar="PX", help="Fix height and width of the input; default: free.")
+    ] = None,
 ) -> None:
     """Merge a network, write it as ONNX with its card inside, and compare the file with the network.
 
-    Batch, height and width stay free. The comparison is printed and written beside the file as .parity.json; where
-    ONNX Runtime and the network disagree, nothing is written.
+    Batch, height and width stay free, or --side fixes both. Into a folder (a name without an ending) go model.onnx and
+    model.yml, which says in words and numbers what is done before and after the graph. The comparison is printed and
+    written beside the file as .parity.json; where ONNX Runtime and the network disagree, nothing is written.
     """
     from motes.errors import MissingExtraError, MotesError
 
-    if output.suffix.lower() != ".onnx":
+    folder = not output.suffix or output.is_dir()
+    if not folder and output.suffix.lower() != ".onnx":
         raise MotesError(
-            f"{output}: expected a name that ends in .onnx", "torch weights are written by 'motes convert'"
+            f"{output}: expected a name that ends in .onnx, or a folder", "torch weights are written by 'motes convert'"
         )
     try:
         import onnx  # noqa: F401
@@ -44,13 +57,18 @@ def export(
     except ModuleNotFoundError:
         raise MissingExtraError("motes export", "train") from None
     from motes.checkpoints import load_network
-    from motes.export import export_onnx, frames_of, synthetic_tiles
+    from motes.export import export_onnx, frames_of, synthetic_tiles, with_side, write_deployment
 
     net, card = load_network(weights, model, variant)
-    tiles = synthetic_tiles(card)
+    card = with_side(card, side) if side is not None else card
+    tiles = synthetic_tiles(card, ((side, side),)) if side is not None else synthetic_tiles(card)
     if data is not None:
         tiles += frames_of(card, data, split, frames)
-    report = export_onnx(net, card, output, tiles)
+    if folder:
+        report = write_deployment(net, card, output, tiles)
+        output = output / report.facts["file"]
+    else:
+        report = export_onnx(net, card, output, tiles)
     typer.echo(_table(report))
     _write_report(output, report, data, split)
 

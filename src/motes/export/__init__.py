@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from motes.export.conversion import convert
+from motes.export.conversion import convert, convert_backbone
+from motes.export.deployment import with_side, write_deployment
 from motes.export.forms import change_form, reparameterize
 from motes.export.onnx_file import export_onnx
 from motes.export.parity import Bounds, ParityReport, frames_of, synthetic_tiles
@@ -12,8 +13,11 @@ __all__ = [
     "ParityReport",
     "change_form",
     "convert",
+    "convert_backbone",
     "export_onnx",
     "frames_of",
     "reparameterize",
     "synthetic_tiles",
+    "with_side",
+    "write_deployment",
 ]

@@ -192,19 +192,31 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def synthetic_tiles(card: Card, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Tile]:
-    """Synthetic 8-bit infrared scenes as the network takes them; equal sizes in a row become one batch."""
-    from motes.data.synthesize import scene
+    """Synthetic 8-bit scenes of the card's task as the network takes them; equal sizes in a row become one batch."""
     from motes.imaging import network_input
 
     spec, tiles, pending = card.input, [], []
     for seed, size in enumerate(sizes):
         height, width = (fitting(n, spec) for n in size)
-        pending.append(network_input(scene(height, width, seed, bits=8).pixels, spec))
+        pending.append(network_input(synthetic_pixels(card, height, width, seed), spec))
         if seed + 1 == len(sizes) or sizes[seed + 1] != size:
             name = f"synthetic {seed + 1 - len(pending)}" + (f"-{seed}" if len(pending) > 1 else "")
             tiles.append(Tile(name, np.stack(pending)))
             pending = []
     return tiles
+
+
+def synthetic_pixels(card: Card, height: int, width: int, seed: int) -> np.ndarray:
+    """Counts [H, W, C] uint8."""
+    if card.task != "aerial":
+        from motes.data.synthesize import scene
+
+        return scene(height, width, seed, bits=8).pixels
+    from motes.data.aerial_scenes import scene as aerial_scene
+    from motes.data.classes import class_table
+
+    pixels, _ = aerial_scene(seed, (height, width), class_table("isaid"))
+    return pixels if card.input.channels in (1, 3) else pixels[..., :1]
 
 
 def frames_of(card: Card, root: str | Path, split: str | None = None, count: int = 8) -> list[Tile]:

@@ -91,6 +91,8 @@ def find_weights(name: str) -> Path:
                 "add --backend torch, or turn them into .onnx with 'motes export'",
             )
         return path
+    if (path / "model.onnx").is_file():  # a deployment folder of `motes export`
+        return path / "model.onnx"
     if path.is_dir():
         raise CheckpointError(f"{name}: a folder, expected an .onnx file or a name")
     if suffix == ".onnx" or suffix in _TORCH_SUFFIXES or "/" in name or "\\" in name:

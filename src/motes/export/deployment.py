@@ -1,0 +1,156 @@
+"""A deployment folder: the graph with its weights, and in words and numbers what is done before and after it.
+
+``model.onnx`` alone is enough for motes, since it carries its card. ``model.yml`` says the same to whoever writes the
+inference in another language, and is meant to be read: no field of it is read back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from motes.cards import Card, InputSpec, Scaling
+from motes.errors import MotesError
+from motes.export.onnx_file import OPSET, export_onnx
+from motes.export.parity import ParityReport, Tile, synthetic_tiles
+from motes.imaging import atomic_path
+
+GRAPH, DESCRIPTION, PARITY = "model.onnx", "model.yml", "model.parity.json"
+IGNORE = 255
+
+
+def write_deployment(
+    net: nn.Module, card: Card, folder: str | Path, tiles: Iterable[Tile] | None = None, side: int | None = None
+) -> ParityReport:
+    """Writes ``folder``/model.onnx, model.yml and model.parity.json.
+
+    Args:
+        net, card: as for ``export_onnx``.
+        folder: made where it is missing; files of these names in it are replaced.
+        tiles: what the graph and the network are compared on.
+        side: height and width of the graph's input in px; None: free.
+
+    Raises:
+        MotesError: the two disagree, the network is not exported, or it does not take this side.
+    """
+    folder = Path(folder)
+    if side is not None:
+        card = with_side(card, side)
+        tiles = synthetic_tiles(card, ((side, side),)) if tiles is None else tiles
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        report = export_onnx(net, card, folder / GRAPH, tiles)
+    except Exception:
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    with atomic_path(folder / PARITY) as temporary:
+        temporary.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    with atomic_path(folder / DESCRIPTION) as temporary:
+        text = yaml.safe_dump(description(card, report.facts), sort_keys=False, allow_unicode=True, width=110)
+        temporary.write_text(text, encoding="utf-8")
+    return report
+
+
+def with_side(card: Card, side: int) -> Card:
+    """``card`` for a graph that takes frames of ``side`` x ``side`` px alone; larger ones go through it in tiles."""
+    spec = card.input
+    if side % spec.stride or side < spec.min_size or side > (spec.max_size or side):
+        limits = f"at least {spec.min_size} px" + (f", at most {spec.max_size} px" if spec.max_size else "")
+        raise MotesError(f"{card.name} takes no side of {side} px, expected a multiple of {spec.stride}, {limits}")
+    return card.replace(input=dataclasses.replace(spec, min_size=side, max_size=side, tile=side))
+
+
+def description(card: Card, facts: dict[str, Any]) -> dict[str, Any]:
+    """What ``model.yml`` holds: plain values only."""
+    spec, several = card.input, len(card.classes) > 1
+    return {
+        "network": card.name,
+        "title": card.title,
+        "task": card.task,
+        "variant": card.variant,
+        "form": card.form,
+        "options": dict(card.options),
+        "graph": {"file": GRAPH, "format": f"ONNX, opset {OPSET}", "sha256": facts["sha256"], "bytes": facts["bytes"]},
+        "classes": dict(enumerate(card.classes)),
+        "input": {
+            "name": "image",
+            "type": "float32",
+            "layout": "batch, channels, height, width",
+            "channels": spec.channels,
+            "order": "red, green, blue" if spec.channels == 3 else "as in the file",
+            **size_policy(spec),
+        },
+        "preprocessing": preprocessing(spec),
+        "output": {
+            "name": "logits",
+            "type": "float32",
+            "layout": "batch, classes, height, width: the size of the input",
+            "channels": len(card.classes),
+        },
+        "postprocessing": postprocessing(card, several),
+        "training": {k: v for k, v in card.training.items() if k != "frames"},
+        "written by": f"motes {metadata.version('motes')}",
+    }
+
+
+def size_policy(spec: InputSpec) -> dict[str, Any]:
+    fixed = spec.max_size is not None and spec.min_size == spec.max_size
+    return {
+        "batch": "free",
+        "height": spec.min_size if fixed else "free",
+        "width": spec.min_size if fixed else "free",
+        "multiple of": spec.stride,
+        "smallest side": spec.min_size,
+        "largest side": spec.max_size,
+        "larger images": f"in overlapping windows of {spec.tile} x {spec.tile} px, their probabilities blended",
+    }
+
+
+def preprocessing(spec: InputSpec) -> list[dict[str, Any]]:
+    """The steps from a file to the graph's input, in order."""
+    return [
+        {"read": "counts as stored, 8 or 16 bits, no tone mapping; one band is repeated to all channels"},
+        {"scale": "(counts - low) / (high - low)", "8 bits": limits(spec.scaling), "deeper": limits(spec.scaling_deep)},
+        {
+            "normalise": "(x - mean) / std, per channel",
+            "mean": list(spec.mean) * (spec.channels if len(spec.mean) == 1 else 1),
+            "std": list(spec.std) * (spec.channels if len(spec.std) == 1 else 1),
+        },
+        {
+            "pad": f"mirror to the right and below, to a multiple of {spec.stride} and at least {spec.min_size} px; "
+            "repeat the edge where the image is too small to mirror",
+        },
+    ]
+
+
+def limits(scaling: Scaling) -> dict[str, Any]:
+    """What ``low`` and ``high`` are, see ``motes.cards.Scaling``."""
+    known = {"range": "0 and the largest count of the type", "minmax": "the image's smallest and largest count"}
+    found = {k: v for k, v in dataclasses.asdict(scaling).items() if v is not None and v is not False}
+    return {**found, "meaning": known[scaling.method]} if scaling.method in known else found
+
+
+def postprocessing(card: Card, several: bool) -> list[dict[str, Any]]:
+    """The steps from the graph's output to what is written, in order."""
+    steps: list[dict[str, Any]] = [{"crop": "to the size before padding"}]
+    if several:
+        steps += [
+            {"softmax": "over classes: probabilities (for a class map alone it may be left out)"},
+            {"argmax": "over classes, the lowest id where several are equal: a class map of 8 bits, the image's size"},
+            {"ids": "as under classes; written unchanged", "never predicted": IGNORE},
+        ]
+    else:
+        steps += [
+            {"sigmoid": "probability of a target"},
+            {"threshold": card.threshold, "mask": "probability > threshold"},
+        ]
+    return steps
