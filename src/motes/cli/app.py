@@ -13,6 +13,7 @@ from motes.interrupts import remember_interrupts
 
 COMMANDS = {
     "detect": ("detect", "Find targets in images."),
+    "predict": ("predict", "Give every pixel of aerial images its class."),
     "demo": ("demo", "Make a 14-bit infrared scene and find its targets, offline."),
     "score": ("score", "Score probability maps or masks of any method against ground truth."),
     "plot": ("plot", "Draw curves and response surfaces of saved probability maps."),

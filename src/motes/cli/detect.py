@@ -98,11 +98,11 @@ def _detector(
     if backend == "torch":
         if settings:
             raise CardError("--set is for training-free methods")
-        return Detector(backend=_torch(model, threads), **options)
+        return Detector(backend=torch_backend(model, threads), **options)
     return Detector(model, backend, threads=threads, **options, **read_settings(settings))
 
 
-def _torch(model: str | None, threads: int | None) -> Backend:
+def torch_backend(model: str | None, threads: int | None) -> Backend:
     """The lab's backend; imported here because the field half never imports PyTorch."""
     from motes.errors import CheckpointError, MissingExtraError
 

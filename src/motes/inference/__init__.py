@@ -1,4 +1,4 @@
-"""Detection: backend + tiling + targets + writers + overlay.
+"""Detection and class maps: backend + tiling + targets + writers + overlay.
 
 The names below are imported when first used: reading a card needs neither OpenCV nor ONNX Runtime.
 """
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from motes.inference.onnx_backend import OnnxBackend
     from motes.inference.onnx_card import read_onnx_card
     from motes.inference.openvino_backend import OpenVinoBackend
+    from motes.inference.segmenter import Segmenter
     from motes.inference.targets import find_targets
 
 _HOME = {
@@ -22,6 +23,7 @@ _HOME = {
     "Detector": "detector",
     "OnnxBackend": "onnx_backend",
     "OpenVinoBackend": "openvino_backend",
+    "Segmenter": "segmenter",
     "detect": "detector",
     "find_targets": "targets",
     "list_weights": "backend",
@@ -34,6 +36,7 @@ __all__ = [
     "Detector",
     "OnnxBackend",
     "OpenVinoBackend",
+    "Segmenter",
     "detect",
     "find_targets",
     "list_weights",
