@@ -27,6 +27,7 @@ Twins = Annotated[float, typer.Option("--twins", help="Correlation above which t
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     import motes.cli.noisy
+    import motes.cli.prepare
     import motes.cli.synthesize
 
     data = typer.Typer(help="Look into data sets, check, split and make them.", no_args_is_help=True)
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     data.command("split")(split_command)
     motes.cli.synthesize.register(data)
     motes.cli.noisy.register(data)
+    motes.cli.prepare.register(data)
     app.add_typer(data, name="data")
 
 

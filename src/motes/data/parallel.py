@@ -12,7 +12,10 @@ Result = TypeVar("Result")
 
 
 def in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], advance: Callable[[], object] | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    advance: Callable[[], object] | None = None,
+    count: int | None = None,
 ) -> list[Result]:
     """``function`` of every item, in the order of ``items``. Decoders and numpy let other threads run meanwhile.
 
@@ -23,6 +26,7 @@ def in_threads(
         function: must be safe to call from several threads. The first exception stops all of them and is raised.
         items: its arguments.
         advance: called once an item is done, for a progress bar.
+        count: of threads; default: four more than cores, for files wait for the disk.
     """
     work = list(items)
     results: dict[int, Result] = {}
@@ -46,7 +50,8 @@ def in_threads(
                 errors[i] = e
                 stop.set()
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(len(work), 32, (os.cpu_count() or 1) + 4))]
+    most = min(32, (os.cpu_count() or 1) + 4) if count is None else count
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(len(work), most))]
     try:
         for thread in threads:
             thread.start()
