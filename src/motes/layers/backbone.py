@@ -202,7 +202,7 @@ def is_stem(given: Tensor, own: Tensor) -> bool:
 
 
 def with_bands(kernel: Tensor, bands: int) -> Tensor:
-    """A kernel [O, 3, h, w] for other bands: the sum of the three for one, else repeated and scaled to the same sum."""
+    """A kernel [O, 3, h, w] for n bands, as timm does: their sum for one, else repeated and scaled by 3 / n."""
     if bands == 1:
         return kernel.sum(1, keepdim=True)
     return kernel[:, torch.arange(bands) % 3] * (3 / bands)
