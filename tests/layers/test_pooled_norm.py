@@ -1,4 +1,4 @@
-"""A batch of one frame, which batch norms of channel gates cannot be trained on: every network says so in a sentence."""
+"""A batch of one frame, which batch norms of channel gates cannot be trained on: networks say so in one sentence."""
 
 from __future__ import annotations
 

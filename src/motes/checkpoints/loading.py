@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motes.cards import Card, model_card
+from motes.checkpoints.backbones import is_backbone_of
 from motes.checkpoints.matching import best_fit, described, load_published, published_to_own, skeleton
 from motes.checkpoints.reading import read_card, read_state
 from motes.errors import CardError, CheckpointError
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_network(path: str | Path, model: str | None = None, variant: str | None = None) -> tuple[nn.Module, Card]:
+def load_network(
+    path: str | Path,
+    model: str | None = None,
+    variant: str | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    absent: Sequence[str] = (),
+) -> tuple[nn.Module, Card]:
     """The network of a weight file, in eval mode, and its card.
 
     Name, variant, bands and classes come from the file's card; a file without one (published weights) is told by the
@@ -27,6 +35,9 @@ def load_network(path: str | Path, model: str | None = None, variant: str | None
         path: any file that ``read_state`` reads.
         model: a name of ``motes models``; needed only where the names of the tensors do not tell.
         variant: one of the card's variants; needed only where several have the same names and shapes.
+        options: of ``create_model`` (``backbone``, ``num_classes``, ...), for files without a card whose network was
+            not made as published; ``model`` must be given with them.
+        absent: patterns of tensors that may be missing or left over; see ``load_published``.
 
     Returns:
         The network, and its card with ``form`` and ``source_sha256`` (of this file) filled in.
@@ -47,8 +58,13 @@ def load_network(path: str | Path, model: str | None = None, variant: str | None
     stored = read_card(path)
     if stored and model and stored.name != model:
         raise CheckpointError(f"{path}: its card says it is {stored.name}, not {model}")
+    if options and (stored or not model):
+        raise CheckpointError(
+            f"{path}: options go with files without a card, and with the name of the network",
+            f"its card says what it is: {stored.name}" if stored else "give it with --model",
+        )
     state = read_state(path)
-    name, found = identify(path, state, stored, model, variant)
+    name, found = (model, variant) if options and model else identify(path, state, stored, model, variant)
     if variant and found != variant:
         raise CheckpointError(
             f"{path}: holds {described(name, found)}, not variant '{variant}'",
@@ -57,12 +73,11 @@ def load_network(path: str | Path, model: str | None = None, variant: str | None
     if stored:
         net = create_model(name, found, stored.input.channels, len(stored.classes), **own_options(stored, name, found))
     else:
-        net = create_model(name, found)
-    load_published(net, state, str(path)).eval()
+        net = create_model(name, found, **(options or {}))
+    load_published(net, state, str(path), absent).eval()
     card = stored or net.card
-    options = own_options(card, name, found)
-    form = getattr(net, "form", card.form)
-    card = card.replace(variant=found, form=form, options=options, source_sha256=sha256(path))
+    form, kept = getattr(net, "form", card.form), own_options(card, name, found)
+    card = card.replace(variant=found, form=form, options=kept, source_sha256=sha256(path))
     net.card = card
     return net, card
 
@@ -74,6 +89,11 @@ def identify(
     if stored:
         return stored.name, stored.variant
     name = model or (best_fit(state) or (None,))[0]
+    if getattr(state, "facts", {}).get("part") or (name and is_backbone_of(name, variant, state)):
+        raise CheckpointError(
+            f"{path}: holds a backbone alone, not a whole network",
+            f"start a training from it with model.backbone_weights={path}, or convert it with --part backbone",
+        )
     if name is None:
         first = next(iter(state))
         raise CheckpointError(

@@ -177,8 +177,14 @@ def fit(given: Mapping[str, Any], own: Mapping[str, tuple[int, ...]]) -> float:
 
 def best_fit(state: Mapping[str, Any], above: float = 0.0, at_least: float = 0.5) -> tuple[str, str | None] | None:
     """Name and variant of the known network that ``state`` fits best, None if none fits more than ``above``."""
-    # Sixty networks take seconds to build: variants are looked at only of the networks whose names are nearest.
-    names = sorted(list_models(), key=lambda name: -_share(state, name, None, shapes=False))[:CANDIDATES]
+    # Sixty networks take seconds to build: variants are looked at only of the networks whose names are nearest, and
+    # networks on timm's backbones (a second to import) come after the others.
+    shares: dict[str, float] = {}
+    for name in sorted(list_models(), key=lambda name: model_card(name).task != "irstd"):
+        shares[name] = _share(state, name, None, shapes=False)
+        if shares[name] == 1:
+            break
+    names = sorted(shares, key=lambda name: -shares[name])[:CANDIDATES]
     variants = [(name, variant) for name in names for variant in (None, *model_card(name).variants)]
     scores = {which: _share(state, *which) for which in variants}
     best = max(variants, key=lambda which: scores[which])

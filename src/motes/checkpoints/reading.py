@@ -14,7 +14,7 @@ import numpy as np
 from motes.cards import METADATA_KEY, Card
 from motes.checkpoints import gluon_files, jittor_files, paddle_files
 from motes.checkpoints.pickles import ArrayRef, Machine, RefusedPickleError, TensorRef
-from motes.checkpoints.safetensors_files import LARGEST_HEADER, header_card, read_tensors
+from motes.checkpoints.safetensors_files import LARGEST_HEADER, header_card, header_facts, read_tensors
 from motes.checkpoints.state import State
 from motes.checkpoints.torch_files import LEGACY_MAGIC, Numbers, open_legacy, open_zip
 from motes.errors import CheckpointError
@@ -71,7 +71,7 @@ def read_state(path: str | Path) -> State:
     path = Path(path)
     kind = recognise(path)
     if kind == "safetensors":
-        state = State(read_tensors(path), kind)
+        state = State(read_tensors(path), kind, header_facts(path))
     elif kind == "gluon":
         state = gluon_files.read_gluon(path)
     else:

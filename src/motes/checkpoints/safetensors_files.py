@@ -31,13 +31,20 @@ DTYPES = {
 LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
-def write_safetensors(path: str | Path, state: Mapping[str, Any], card: Card) -> None:
+FACTS_KEY = "motes-facts"
+"""Key of the header under which a file without a card says what it holds, as JSON."""
+
+
+def write_safetensors(
+    path: str | Path, state: Mapping[str, Any], card: Card | None, facts: Mapping[str, Any] | None = None
+) -> None:
     """Writes weights and their card, atomically; the same weights and card give the same bytes.
 
     Args:
         path: the file to write.
         state: name -> array or torch tensor.
         card: what they are; stored as JSON under the key ``motes`` of the header.
+        facts: instead of a card, of weights that are no whole network; ``read_state`` gives them back.
     """
     from motes.imaging import atomic_path
 
@@ -46,7 +53,8 @@ def write_safetensors(path: str | Path, state: Mapping[str, Any], card: Card) ->
     except ModuleNotFoundError:
         raise MissingExtraError("writing .safetensors", "train") from None
     arrays = {name: as_array(value) for name, value in state.items()}
-    data = save(arrays, {METADATA_KEY: card.to_json()})
+    header = {METADATA_KEY: card.to_json()} if card else {FACTS_KEY: json.dumps(dict(facts or {}), sort_keys=True)}
+    data = save(arrays, header)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -102,6 +110,16 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         except (TypeError, KeyError, ValueError):
             raise CheckpointError(f"{path}: the header entry of tensor '{name}' is damaged") from None
     return state
+
+
+def header_facts(path: Path) -> dict[str, Any]:
+    """What a file without a card says of itself."""
+    metadata = read_header(path)[0].get("__metadata__") or {}
+    try:
+        facts = json.loads(metadata.get(FACTS_KEY, "{}"))
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def header_card(path: Path) -> Card | None:

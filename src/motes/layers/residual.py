@@ -7,6 +7,9 @@ from torch import Tensor, nn
 CHANNELS = (16, 32, 64)
 """Of the three stages; the stem ends in the first."""
 
+ENCODER = ("stem.", "layer1.", "layer2.", "layer3.")
+"""What all of these networks have in common: a backbone that one may start from the other's."""
+
 NORM_NAMES = [(r"\.gamma$", ".weight"), (r"\.beta$", ".bias")]
 """Gluon's leaf names and ours."""
 

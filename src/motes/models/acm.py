@@ -27,6 +27,7 @@ from motes.errors import CardError
 from motes.layers.modulation import fusion as make_fusion
 from motes.layers.residual import (
     CHANNELS,
+    ENCODER,
     FIXED_NORM,
     NORM_NAMES,
     PLAIN_BLOCK_NAMES,
@@ -39,6 +40,7 @@ from motes.naming import look_up
 
 PUBLISHED_NAMES = [*NORM_NAMES, *PLAIN_BLOCK_NAMES]
 UNUSED_NAMES = [FIXED_NORM]
+BACKBONE = ENCODER
 
 HOSTS = ("unet", "fpn")
 

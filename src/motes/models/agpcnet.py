@@ -38,6 +38,9 @@ VARIANTS = {
 """``agpcnet_1`` (the default), ``agpcnet_2``: the paper's. ``classdefault``: the arguments of the authors' class, which
 is what other toolboxes run."""
 
+BACKBONE = "backbone."
+"""Its tensors are called as torchvision's ResNets call them, in the same shapes."""
+
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 """Residual blocks a stage."""
 

@@ -27,6 +27,7 @@ from motes.errors import CardError
 from motes.layers.modulation import AsymBi, gate
 from motes.layers.residual import (
     CHANNELS,
+    ENCODER,
     FIXED_NORM,
     NORM_NAMES,
     PLAIN_BLOCK_NAMES,
@@ -41,6 +42,7 @@ PUBLISHED_NAMES = [*NORM_NAMES, *PLAIN_BLOCK_NAMES, (r"\b[a-z]+_fpn_([12])\.", r
 """The authors name a fusion after its mode."""
 
 UNUSED_NAMES = [FIXED_NORM, r"(^|\.)uplayer[12]\.\d+\."]
+BACKBONE = ENCODER
 
 DISTANCES = (13, 17)
 """Of the local contrast, px of the level it is measured on."""
