@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aerial_leaderboards import write_pages  # beside this file
 from rich.progress import track
 
 from motes.benchmark.leaderboard import entrant, measure_board, write_board_page, write_unmeasured_page
@@ -71,6 +72,7 @@ def main() -> None:
         boards = [measure_board(entrants, samples, name, split, protocol(rule), PAGES) for rule in track(rules, name)]
         links.append((name, write_board_page(boards, samples, PAGES, note)))
     links += [(name, write_unmeasured_page(name, recipe, PAGES)) for name, recipe in UNMEASURED]
+    links += write_pages()
     write_page(
         [
             Heading(1, "Leaderboards"),
