@@ -19,6 +19,9 @@ Layout = Annotated[str | None, typer.Option(help="Take this layout instead of lo
 ImageDir = Annotated[Path | None, typer.Option(help="Folder of images, for a layout that is not known.")]
 MaskDir = Annotated[Path | None, typer.Option(help="Folder of masks, goes with --image-dir.")]
 SplitFile = Annotated[Path | None, typer.Option(help="A list of ids, one a line; becomes a split of its name.")]
+Classes = Annotated[
+    str | None, typer.Option(help="Masks hold classes: isaid, potsdam, vaihingen, gaofen-img, ..., or a class list.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")]
 Twins = Annotated[float, typer.Option("--twins", help="Correlation above which two are near-twins.")]
@@ -46,17 +49,20 @@ def info_command(
     image_dir: ImageDir = None,
     mask_dir: MaskDir = None,
     split_file: SplitFile = None,
+    classes: Classes = None,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
     """Show layout, counts, sizes, types, targets and splits of a data set."""
     from motes.data import info
 
-    dataset = _open(root, layout, image_dir, mask_dir, split_file)
+    dataset = _open(root, layout, image_dir, mask_dir, split_file, classes)
     with progress("reading", len(dataset.samples)) as advance:
         found = info(dataset, advance)
     _json(found, as_json, output)
-    if not as_json:
+    if not as_json and "classes" in found:
+        _show_classes(found)
+    elif not as_json:
         _show_info(found)
 
 
@@ -66,6 +72,7 @@ def check_command(
     image_dir: ImageDir = None,
     mask_dir: MaskDir = None,
     split_file: SplitFile = None,
+    classes: Classes = None,
     twins: Twins = 0.9,
     every: Annotated[bool, typer.Option("--all", help="List every finding, not one line a kind.")] = False,
     as_json: AsJson = False,
@@ -74,7 +81,7 @@ def check_command(
     """Find what is wrong with a data set. Exit 1 where there is an error; warnings and notes leave 0."""
     from motes.data import check
 
-    dataset = _open(root, layout, image_dir, mask_dir, split_file)
+    dataset = _open(root, layout, image_dir, mask_dir, split_file, classes)
     with progress("checking", len(dataset.samples)) as advance:
         findings = check(dataset, twins, advance)
     errors = sum(f.severity == "error" for f in findings)
@@ -144,11 +151,16 @@ def split_command(
 
 
 def _open(
-    root: Path, layout: str | None, image_dir: Path | None, mask_dir: Path | None, split_file: Path | None
+    root: Path,
+    layout: str | None,
+    image_dir: Path | None,
+    mask_dir: Path | None,
+    split_file: Path | None,
+    classes: str | None = None,
 ) -> Dataset:
     from motes.data import open_dataset
 
-    return open_dataset(root, layout, image_dir=image_dir, mask_dir=mask_dir, split_file=split_file)
+    return open_dataset(root, layout, image_dir=image_dir, mask_dir=mask_dir, split_file=split_file, classes=classes)
 
 
 def _json(report: dict[str, Any], to_stdout: bool, file: Path | None) -> None:
@@ -176,18 +188,14 @@ def _console() -> Console:
 def _show_info(found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    def spread(key: str) -> str:
-        s = found[key]
-        return f"{s['min']:g} to {s['max']:g}, median {s['median']:g}" if s else "-"
-
     table = Table(show_header=False, box=None)
     rows = {
         "data set": found["root"],
         "layout": found["layout"],
         "images": f"{found['images']} ({', '.join(f'{n} {t}' for t, n in found['types'].items())})",
         "masks": f"{found['masks']}, {found['empty_masks']} of them empty",
-        "width, px": spread("width"),
-        "height, px": f"{spread('height')}; {found['different_sizes']} different sizes",
+        "width, px": _spread(found["width"]),
+        "height, px": f"{_spread(found['height'])}; {found['different_sizes']} different sizes",
         "targets": str(found["targets"]),
     }
     if found["unreadable"]:
@@ -219,6 +227,56 @@ def _show_info(found: dict[str, Any]) -> None:
             splits.add_row(name, str(s["images"]), str(s["targets"]), str(s["missing"] or ""))
         console.print()
         console.print(splits)
+
+
+def _show_classes(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    rows = {
+        "data set": found["root"],
+        "layout": found["layout"],
+        "images": f"{found['images']} ({', '.join(f'{n} {t}' for t, n in found['types'].items())})",
+        "masks": f"{found['masks']} ({', '.join(f'{n} {f}' for f, n in found['mask_forms'].items()) or '-'})",
+        "width, px": _spread(found["width"]),
+        "height, px": f"{_spread(found['height'])}; {found['different_sizes']} different sizes",
+    }
+    if found["unreadable"]:
+        rows["unreadable"] = f"{found['unreadable']} (see motes data check)"
+    if found["ignored"]:
+        rows["ignored"] = f"{found['ignored']} px"
+    if found["unknown"]:
+        shown = [f"({', '.join(map(str, u['colour']))}) x {u['pixels']} px" for u in found["unknown"][:6]]
+        more = f", and {len(found['unknown']) - 6} more" if len(found["unknown"]) > 6 else ""
+        rows["unknown colours"] = f"{len(found['unknown'])}: {', '.join(shown)}{more}"
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console = _console()
+    console.print(table)
+    splits = {name: s for name, s in found["splits"].items() if s["images"]}
+    classes = Table("class", box=None)
+    for column in ("id", "pixels", "share", "images", *splits):
+        classes.add_column(column, justify="right")
+    for name, c in found["classes"].items():
+        share = "-" if c["share"] is None else f"{c['share']:.3%}"
+        counts = [str(s["classes"][name] or "") for s in splits.values()]
+        classes.add_row(
+            name, str(c["id"]), str(c["pixels"] or ""), share if c["pixels"] else "", str(c["images"] or ""), *counts
+        )
+    console.print()
+    console.print(classes)
+    if splits:
+        table = Table("split", box=None)
+        for column in ("images", "masks", "missing"):
+            table.add_column(column, justify="right")
+        for name, s in splits.items():
+            table.add_row(name, str(s["images"]), str(s["masks"]), str(s["missing"] or ""))
+        console.print()
+        console.print(table)
+
+
+def _spread(s: dict[str, float] | None) -> str:
+    return f"{s['min']:g} to {s['max']:g}, median {s['median']:g}" if s else "-"
 
 
 def _show_findings(dataset: Dataset, findings: list[Finding], every: bool) -> None:

@@ -1,69 +1,23 @@
-"""What is wrong with a data set, before a network learns it."""
+"""What is wrong with a data set, before a network learns it; of class labels, see `class_checks`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motes.data.boxes import Convention, annotation, decide_convention, read_boxes, read_points, unmatched
+from motes.data.class_checks import class_findings
+from motes.data.class_scan import class_scan
 from motes.data.dataset import Dataset
+from motes.data.findings import SEVERITIES, Finding
 from motes.data.near import check_threshold, correlated
 from motes.data.roles import disjoint_pairs, foreign_pairs
 from motes.data.scan import Facts, scan
 from motes.data.summary import box_convention
 from motes.errors import DataError
-
-KINDS: dict[str, tuple[str, str]] = {
-    "unreadable-image": ("error", "the image cannot be read"),
-    "unreadable-mask": ("error", "the mask cannot be read"),
-    "image-without-mask": ("error", "the image has no mask"),
-    "size-mismatch": ("error", "image and mask differ in size"),
-    "missing-id": ("error", "a list names an image that is not there"),
-    "overlap": ("error", "splits that must be disjoint share images, by id or by content"),
-    "mask-without-image": ("warning", "the mask belongs to no image"),
-    "hidden-image": ("warning", "another image of the same folder has the same stem and is the one used"),
-    "mask-values": ("warning", "the mask has more than two values, so its edge is a matter of the threshold"),
-    "mask-mostly-target": ("warning", "more than half of the mask is target: inverted?"),
-    "duplicate-content": ("warning", "different images with equal pixels"),
-    "repeated-id": ("warning", "a list names an image more than once"),
-    "near-twins": ("warning", "splits that must be disjoint hold frames of one scene"),
-    "box-mismatch": ("warning", "box and mask disagree"),
-    "box-convention": ("warning", "the boxes of this image follow another corner convention than the set's"),
-    "point-mismatch": ("warning", "the number of points is not the number of targets"),
-    "unreadable-annotation": ("warning", "a box or point file cannot be read"),
-    "empty-mask": ("note", "the mask has no target"),
-    "one-pixel-target": ("note", "a target of a single pixel: labelled so, or left over from resizing?"),
-    "overlap-elsewhere": ("note", "a training list holds images of another family's test list"),
-}
-"""Finding -> severity and meaning. An error makes training or scoring fail or lie; a warning needs a look; a note is
-normal in some sets and good to know."""
-
-SEVERITIES = ("error", "warning", "note")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing found.
-
-    Attributes:
-        kind: a key of :data:`KINDS`.
-        subject: the sample, file, list or pair of lists it is about.
-        message: what was found, in one clause.
-        names: the samples concerned.
-    """
-
-    kind: str
-    subject: str
-    message: str
-    names: tuple[str, ...] = ()
-
-    @property
-    def severity(self) -> str:
-        return KINDS[self.kind][0]
 
 
 def check(dataset: Dataset, twins: float = 0.9, advance: Callable[[], object] | None = None) -> list[Finding]:
@@ -75,10 +29,17 @@ def check(dataset: Dataset, twins: float = 0.9, advance: Callable[[], object] | 
         advance: called once a sample read, for a progress bar.
     """
     check_threshold(twins)
-    facts = {f.name: f for f in scan(dataset.samples.values(), advance)}
+    facts: dict[str, Facts]
+    if dataset.classes is None:
+        facts = {f.name: f for f in scan(dataset.samples.values(), advance)}
+        own = [finding for f in facts.values() for finding in (*_readable(f), *_sample(f))]
+    else:
+        labelled = class_scan(dataset.samples.values(), dataset.classes, advance)
+        facts = {f.name: f for f in labelled}
+        own = [*(finding for f in labelled for finding in _readable(f)), *class_findings(dataset, labelled)]
     found = [
         *_files(dataset),
-        *(finding for f in facts.values() for finding in _sample(f)),
+        *own,
         *_duplicates(facts),
         *_lists(dataset),
         *_overlaps(dataset, facts),
@@ -89,8 +50,11 @@ def check(dataset: Dataset, twins: float = 0.9, advance: Callable[[], object] | 
 
 
 def _files(dataset: Dataset) -> Iterator[Finding]:
+    unlabelled = {p.images: p.split for p in dataset.plan.pairs if p.split and not p.masks} if dataset.plan else {}
+    for folder, split in unlabelled.items():
+        yield Finding("unlabelled-split", str(split), f"the images in {folder} have no masks")
     for sample in dataset.samples.values():
-        if sample.mask is None:
+        if sample.mask is None and sample.image.parent not in unlabelled:
             yield Finding("image-without-mask", sample.name, f"no mask for {sample.image}", (sample.name,))
     for mask in dataset.orphan_masks:
         yield Finding("mask-without-image", mask.name, f"no image for {mask}")
@@ -98,19 +62,23 @@ def _files(dataset: Dataset) -> Iterator[Finding]:
         yield Finding("hidden-image", image.name, f"{image} has the stem of another image", (image.stem,))
 
 
+def _readable(f: Facts) -> Iterator[Finding]:
+    """What keeps an image and its mask from being read together."""
+    if f.image_error:
+        yield Finding("unreadable-image", f.name, f.image_error, (f.name,))
+    if f.mask_error:
+        yield Finding("unreadable-mask", f.name, f.mask_error, (f.name,))
+    if f.size and f.mask_size and f.size != f.mask_size:
+        image, mask = (f"{w}x{h}" for h, w in (f.size, f.mask_size))
+        yield Finding("size-mismatch", f.name, f"image {image}, mask {mask} (width x height)", (f.name,))
+
+
 def _sample(f: Facts) -> Iterator[Finding]:
     def finding(kind: str, message: str) -> Finding:
         return Finding(kind, f.name, message, (f.name,))
 
-    if f.image_error:
-        yield finding("unreadable-image", f.image_error)
-    if f.mask_error:
-        yield finding("unreadable-mask", f.mask_error)
     if f.mask_size is None:
         return
-    if f.size and f.size != f.mask_size:
-        image, mask = (f"{w}x{h}" for h, w in (f.size, f.mask_size))
-        yield finding("size-mismatch", f"image {image}, mask {mask} (width x height)")
     if f.mask_values > 2:
         yield finding("mask-values", f"{f.mask_values} different values")
     if not f.areas:
@@ -154,6 +122,8 @@ def _overlaps(dataset: Dataset, facts: dict[str, Facts]) -> Iterator[Finding]:
 
 
 def _twins(dataset: Dataset, facts: dict[str, Facts], threshold: float) -> Iterator[Finding]:
+    if dataset.layout == "patches":  # neighbours overlap, and look alike wherever they are cut
+        return
     for a, b in disjoint_pairs(dataset.splits):
         ids, others = ([f for i in _known(dataset, s, facts) if (f := facts[i]).thumbnail is not None] for s in (a, b))
         if not ids or not others:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from motes.data.boxes import Convention, annotation, decide_convention, read_boxes
+from motes.data.class_scan import class_info, spread
 from motes.data.dataset import Dataset
 from motes.data.scan import Facts, scan
 from motes.errors import DataError
@@ -20,8 +21,11 @@ def info(dataset: Dataset, advance: Callable[[], object] | None = None) -> dict[
     """Counts, sizes, types and target statistics of ``dataset`` as plain values (JSON-ready).
 
     Targets are the 8-connected components of the masks, areas in pixels at native size. Files that cannot be read are
-    counted in ``unreadable`` and left out of the rest.
+    counted in ``unreadable`` and left out of the rest. Of a data set with classes, their pixels are told instead, see
+    :func:`motes.data.class_scan.class_info`.
     """
+    if dataset.classes is not None:
+        return class_info(dataset, dataset.classes, advance)
     facts = scan(dataset.samples.values(), advance)
     plan = dataset.plan
     by_name = {f.name: f for f in facts}
@@ -36,8 +40,8 @@ def info(dataset: Dataset, advance: Callable[[], object] | None = None) -> dict[
         "unreadable": sum(bool(f.image_error or f.mask_error) for f in facts),
         "targets": len(areas),
         "empty_masks": sum(not f.areas for f in masked),
-        "width": _spread([f.size[1] for f in facts if f.size]),
-        "height": _spread([f.size[0] for f in facts if f.size]),
+        "width": spread([f.size[1] for f in facts if f.size]),
+        "height": spread([f.size[0] for f in facts if f.size]),
         "different_sizes": len({f.size for f in facts if f.size}),
         "types": dict(Counter(f"{f.dtype} x{f.channels}" for f in facts if f.size).most_common()),
         "target_area": {f"{q:g}": float(v) for q, v in zip(QUANTILES, np.quantile(areas, QUANTILES), strict=True)}
@@ -78,9 +82,3 @@ def _split(ids: Sequence[str], facts: dict[str, Facts]) -> dict[str, int]:
         "targets": sum(len(f.areas) for f in known),
         "missing": len(set(ids) - set(facts)),
     }
-
-
-def _spread(values: Sequence[int]) -> dict[str, float] | None:
-    if not values:
-        return None
-    return {"min": min(values), "median": float(np.median(values)), "max": max(values)}
