@@ -38,7 +38,7 @@ def contest(
     from motes.cli.progress import progress
     from motes.errors import CheckpointError, MotesError
     from motes.imaging import check_writable
-    from motes.inference.contest import check_network, entries, find_contest_weights, run_gaofen
+    from motes.inference.contest import contest_segmenter, entries, find_contest_weights, run_gaofen
     from motes.naming import look_up
 
     look_up("contest", name, CONTESTS, MotesError)
@@ -48,7 +48,7 @@ def contest(
     count = len(entries(images, out))
     check_writable(out)
     backend = load(str(file), model, variant, "onnx")
-    check_network(backend)
+    contest_segmenter(backend)
     with progress("masks", count) as advance:
         done = run_gaofen(backend, images, out, advance)
     typer.echo(f"{done.written} of {count} masks ({backend.card.name}, {getattr(backend, 'device', 'cpu')})  ->  {out}")

@@ -1,8 +1,7 @@
 """The GaoFen contest of 2021: a folder of images in, a folder of masks out, as its judge runs an entry.
 
 Two tracks, sea ice in optical images (.tif) and fish farms in SAR (.png), each with background and one class; they
-differ in their weights only. An image is resized to 512 x 512 px (Pillow, bilinear) and run as it is and mirrored; both
-logit maps are resized to the image's own size (bilinear, corners aligned), averaged, and the larger logit wins.
+differ in their weights only. The masks are those of the protocol `gaofen` (metrics/class_protocols.py).
 
 Source: run.py of the PFNet entry (Jittor). Unlike it, a mask is named after the image without its suffix (there, every
 ".tif" and ".png" anywhere in the name is cut out), and weights that do not fit are refused instead of skipped.
@@ -10,19 +9,15 @@ Source: run.py of the PFNet entry (Jittor). Unlike it, a mask is named after the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from motes.errors import CardError, CheckpointError, DataError, ImageError
-from motes.imaging import Image, network_input, read_image, resize, write_image
+from motes.imaging import read_image, write_image
 from motes.inference.backend import Backend
+from motes.inference.segmenter import Segmenter
 from motes.interrupts import raise_swallowed_interrupt
-
-SIDE = 512
-"""px: what every image is resized to."""
 
 WEIGHT_SUFFIXES = (".onnx", ".safetensors", ".pkl", ".pdparams", ".pth", ".pt", ".tar")
 
@@ -56,7 +51,7 @@ def run_gaofen(
         DataError: ``images`` is not a folder or holds nothing, or both folders are the same.
         OSError: a mask cannot be written.
     """
-    check_network(backend)
+    segmenter = contest_segmenter(backend)
     outcome, owners = Outcome(), dict[str, Path]()
     for path in entries(images, out):
         raise_swallowed_interrupt()
@@ -64,7 +59,7 @@ def run_gaofen(
             owner = owners.setdefault(path.stem.casefold(), path)
             if owner != path:
                 raise ImageError(f"{path}: its mask would have the name of that of {owner.name}, '{path.stem}.png'")
-            write_image(out / f"{path.stem}.png", gaofen_mask(backend, read_image(path)))
+            write_image(out / f"{path.stem}.png", segmenter.labels(read_image(path)) > 0)
             outcome.written += 1
         except ImageError as e:
             outcome.failed.append(str(e))
@@ -73,39 +68,15 @@ def run_gaofen(
     return outcome
 
 
-def gaofen_mask(backend: Backend, image: Image | np.ndarray) -> np.ndarray:
-    """The mask of one image in counts, [H, W, C] -> [H, W] bool.
-
-    With two classes the larger logit is the sign of their difference, and resizing, mirroring and averaging are linear:
-    the difference is averaged at the network's size and resized once.
-    """
-    pixels = image.pixels if isinstance(image, Image) else image
-    small = Image(resize(pixels, (SIDE, SIDE), "bilinear"), image.path if isinstance(image, Image) else None)
-    batch = network_input(small, backend.card.input)[None]
-    margin = (_margin(backend, batch) + _margin(backend, batch[..., ::-1])[:, ::-1]) / 2
-    return corners_aligned(margin, pixels.shape[:2]) > 0
-
-
-def corners_aligned(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """[h, w] float32 -> ``size`` = (H, W), bilinear; the centres of the corner pixels stay where they are."""
-    for axis, (old, new) in enumerate(zip(values.shape, size, strict=True)):
-        at = np.arange(new, dtype=np.float32) * np.float32((old - 1) / max(new - 1, 1))  # rounded as PyTorch does
-        low = np.minimum(at.astype(int), old - 1)
-        high = np.minimum(low + 1, old - 1)
-        share = np.expand_dims(at - low.astype(np.float32), 1 - axis)
-        first = values.take(low, axis)
-        values = first + share * (values.take(high, axis) - first)
-    return values
-
-
-def check_network(backend: Backend) -> None:
-    """Raises CardError unless the network tells background from one class."""
+def contest_segmenter(backend: Backend) -> Segmenter:
+    """What makes the masks; raises CardError unless the network tells background from one class."""
     card = backend.card
-    if card.task != "aerial" or len(card.classes) != 2:
+    if card.task != "aerial" or len(card.classes) > 2:
         raise CardError(
             f"'{card.name}' is a network for {card.task} with {len(card.classes)} classes, "
             "the contest takes one for aerial with 2: background and target"
         )
+    return Segmenter(backend=backend, protocol="gaofen")
 
 
 def entries(images: Path, out: Path) -> list[Path]:
@@ -142,12 +113,3 @@ def find_contest_weights(place: Path) -> Path:
         names = ", ".join(p.name for p in found)
         raise CheckpointError(f"{place}: there are {len(found)} weight files in this folder ({names})", "leave one")
     return found[0]
-
-
-def _margin(backend: Backend, batch: np.ndarray) -> np.ndarray:
-    """[1, C, H, W] -> logit of the target minus that of the background, [h, w]."""
-    logits = backend.run(np.ascontiguousarray(batch))
-    if logits.ndim != 4 or logits.shape[1] != 2:
-        raise CardError(f"'{backend.card.name}' gives logits {list(logits.shape)}, expected 2 classes")
-    margin: np.ndarray = logits[0, 1] - logits[0, 0]
-    return margin
