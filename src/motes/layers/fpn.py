@@ -19,6 +19,12 @@ PADDLE_NAMES = [
 ]
 """PaddleRS's names of a pyramid's tensors and of batch norms, and ours."""
 
+TO_PADDLE = [
+    *((rf"(fpn\.)fpn_inner{i + 1}\.", rf"\g<1>inner_blocks.{i}.") for i in range(4)),
+    *((rf"(fpn\.)fpn_layer{i + 1}\.", rf"\g<1>layer_blocks.{i}.") for i in range(4)),
+]
+"""Our names of a pyramid's tensors, and PaddleRS's."""
+
 
 class FPN(nn.Module):
     """Maps of a backbone -> as many maps of ``width`` channels, each with what the coarser ones know.

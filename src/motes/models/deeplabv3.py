@@ -18,6 +18,7 @@ from motes.layers.backbone import create_backbone
 
 PUBLISHED_NAMES = [(r"^backbone\.(?!body\.)", "backbone.body.")]
 UNUSED_NAMES = [r"^aux_classifier\."]
+WRITTEN_NAMES = {"torch": [(r"^backbone\.body\.", "backbone.")]}
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 """Output stride -> dilations of the pyramid: the paper's, and half of them where nothing is dilated."""

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from motes.layers.backbone import create_backbone
-from motes.layers.fpn import FPN, PADDLE_NAMES, LightDecoder, upsampled
+from motes.layers.fpn import FPN, PADDLE_NAMES, TO_PADDLE, LightDecoder, upsampled
 from motes.layers.precision import full_precision
 from motes.models.class_order import AUTHORS_CLASSES
 
 PUBLISHED_NAMES = [(r"(^|\.)resencoder\.resnet\.", r"\1backbone.body."), *PADDLE_NAMES]
 UNUSED_NAMES = [r"(^|\.)resencoder\.resnet\.fc\."]  # PaddleRS keeps the classifier
+AUTHORS_NAMES = [(r"^backbone\.body\.", "resencoder.resnet.")]
+WRITTEN_NAMES = {"torch": AUTHORS_NAMES, "pdparams": [*AUTHORS_NAMES, *TO_PADDLE]}
 PUBLISHED_CLASSES = AUTHORS_CLASSES
 
 

@@ -18,6 +18,7 @@ from motes.models.semantic_fpn import SemanticFPN
 
 PUBLISHED_NAMES = [*semantic_fpn.PUBLISHED_NAMES, (r"(^|\.)fsr\.", r"\1sr.")]
 UNUSED_NAMES = semantic_fpn.UNUSED_NAMES
+WRITTEN_NAMES = semantic_fpn.WRITTEN_NAMES
 PUBLISHED_CLASSES = AUTHORS_CLASSES
 
 WIDTH = 256

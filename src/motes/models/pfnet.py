@@ -38,6 +38,14 @@ PUBLISHED_NAMES = [
     (r"^layer([1-4])\.", r"backbone.body.layer\1."),
 ]
 
+WRITTEN_NAMES = {
+    "torch": [
+        (r"^backbone\.body\.conv1\.", "layer0.0."),
+        (r"^backbone\.body\.bn1\.", "layer0.1."),
+        (r"^backbone\.body\.", ""),
+    ]
+}
+
 POOLING = {"torch": ((1, 2, 3, 6), "adaptive", nn.Dropout2d), "jittor": ((1, 2, 3, 7), "fixed", nn.Dropout)}
 """Code base -> context bins, rule of the windows (see ``motes.layers.pyramid``), dropout."""
 
@@ -168,7 +176,11 @@ class PointMatcher(nn.Module):
         self.match_conv = nn.Conv2d(2 * width, 1, 3, padding=1)
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
-        return torch.sigmoid(self.match_conv(torch.cat([high, resized(low, high)], dim=1)))
+        logits = self.match_conv(torch.cat([high, resized(low, high)], dim=1))
+        if torch.onnx.is_in_onnx_export():
+            # ONNX Runtime's Sigmoid is 1.5e-8 from -18 down: points that differ would tie, and others be selected.
+            return 1 / (1 + torch.exp(-logits))
+        return torch.sigmoid(logits)
 
 
 def flowed(high: Tensor, low: Tensor) -> Tensor:

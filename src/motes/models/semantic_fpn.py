@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from motes.layers.backbone import create_backbone
-from motes.layers.fpn import FPN, PADDLE_NAMES, LightDecoder, upsampled
+from motes.layers.fpn import FPN, PADDLE_NAMES, TO_PADDLE, LightDecoder, upsampled
 
 PUBLISHED_NAMES = [
     (r"(^|\.)(?:en|encoder)\.resnet\.", r"\1backbone.body."),
@@ -23,6 +23,16 @@ UNUSED_NAMES = [
     r"(^|\.)(?:en|encoder)\.resnet\.fc\.",  # PaddleRS keeps the classifier
     r"(^|\.)buffer_step$",  # of the loss, which keeps it here: motes.losses.classes.AnnealedFocal
 ]
+WRITTEN_NAMES = {
+    "torch": [(r"^backbone\.body\.", "en.resnet.")],
+    "pdparams": [
+        (r"^backbone\.body\.", "encoder.resnet."),
+        (r"^cls_pred_conv\.", "cls_head.0."),
+        (r"^sr\.", "fsr."),
+        *TO_PADDLE,
+    ],
+}
+"""What the authors' code and PaddleRS call the tensors of this network and of FarSeg."""
 
 
 class SemanticFPN(nn.Module):

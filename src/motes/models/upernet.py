@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from motes.layers.backbone import create_backbone
 from motes.layers.pyramid import PyramidHead, resized
-from motes.models.pfnet import PUBLISHED_NAMES, dilated
+from motes.models.pfnet import PUBLISHED_NAMES, WRITTEN_NAMES, dilated
 
-__all__ = ["PUBLISHED_NAMES", "UperNet"]
+__all__ = ["PUBLISHED_NAMES", "WRITTEN_NAMES", "UperNet"]
 
 
 class UperNet(nn.Module):
