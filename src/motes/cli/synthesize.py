@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def synthesize_command(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="Folder of the new data set; an interrupted one is continued.")],
     count: Annotated[int, typer.Option(help="How many frames.", rich_help_panel=_SET)] = 10,
     seed: Annotated[int, typer.Option(help="Another seed, other frames.", rich_help_panel=_SET)] = 0,
@@ -26,7 +27,8 @@ def synthesize_command(
     layout: Annotated[
         str,
         typer.Option(
-            help="sirstdevkit, open-sirst-v2, basicirstd, dnanet, serankdet, factseg, irstd1k or plain.",
+            help="sirstdevkit, open-sirst-v2, basicirstd, dnanet, serankdet, factseg, irstd1k or plain; aerial: isaid, "
+            "isaid-masks, patches, gaofen-img, gaofen-sar, potsdam, vaihingen, classes.",
             rich_help_panel=_SET,
         ),
     ] = "plain",
@@ -78,8 +80,20 @@ def synthesize_command(
 ) -> None:
     """Make infrared frames with exact masks: clouds, sky, sea, ground; optics, noise, defects; any layout.
 
-    The same seed gives the same frames. True positions, SNR and SCR of all targets go into OUT/targets.json.
+    The same seed gives the same frames. True positions, SNR and SCR of all targets go into OUT/targets.json. For aerial
+    layouts, scenes with roads, roofs, vehicles, ships and planes and masks of classes; only --count, --seed and --size
+    matter there.
     """
+    from motes.data.aerial_scenes import FORMS
+    from motes.data.synthetic_sets import ALIASES, LAYOUTS
+    from motes.errors import DataError
+    from motes.naming import look_up
+
+    if layout.lower() not in ALIASES:
+        look_up("layout", layout, (*LAYOUTS, *FORMS), DataError)
+    if layout in FORMS:
+        _aerial(context, out, layout, count, _size(size), seed, as_json)
+        return
     from dataclasses import asdict
 
     from motes.data.sensor import Sensor
@@ -131,6 +145,27 @@ def synthesize_command(
     there = f", {written.kept} were there" if written.kept else ""
     parts = ", ".join(f"{n} {part}" for part, n in written.parts.items())
     typer.echo(f"{out}: {written.made} frames made{there}; {written.targets} targets; {parts}")
+
+
+def _aerial(
+    context: typer.Context, out: Path, layout: str, count: int, size: tuple[int, int], seed: int, as_json: bool
+) -> None:
+    from motes.data.aerial_scenes import write_aerial
+    from motes.errors import DataError
+
+    given = [n for n in context.params if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"]
+    useless = [n for n in given if n not in ("out", "layout", "count", "size", "seed", "as_json")]
+    if useless:
+        option = useless[0].replace("_", "-")
+        raise DataError(f"--{option} says nothing about aerial scenes (layout '{layout}')", "leave it out")
+    with _Progress() as progress:
+        parts = write_aerial(out, layout, count, size, seed, progress=progress)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"root": str(out), "layout": layout, "images": count, "parts": parts}))
+        return
+    typer.echo(f"{out}: {count} scenes; {', '.join(f'{n} {part}' for part, n in parts.items())}")
 
 
 def _size(text: str) -> tuple[int, int]:

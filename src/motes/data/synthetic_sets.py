@@ -88,7 +88,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "plain": Layout("images/{id}{suffix}", "masks/{id}.png", {f"{k}.txt": v for k, v in _TWO.items()}),
 }
-_ALIASES = {"sirst-devkit": "sirstdevkit", "sirst": "sirstdevkit"}
+ALIASES = {"sirst-devkit": "sirstdevkit", "sirst": "sirstdevkit"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def write_frames(
     Args:
         settings: what ``make`` depends on; a set is only continued with the same settings.
     """
-    layout = look_up("layout", _ALIASES.get(layout.lower(), layout), LAYOUTS, DataError)
+    layout = look_up("layout", ALIASES.get(layout.lower(), layout), LAYOUTS, DataError)
     if isinstance(count, bool) or count != int(count) or not 1 <= count <= 10_000_000:
         raise DataError(f"count is {count}, expected a whole number of at least 1")
     settings = json.loads(json.dumps({"layout": layout, **settings, **asdict(shares)}))
