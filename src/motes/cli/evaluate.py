@@ -13,8 +13,10 @@ from motes.errors import CardError, CheckpointError, DataError, MissingExtraErro
 
 if TYPE_CHECKING:
     from motes.data import Sample
-    from motes.evaluation import Evaluation
+    from motes.data.classes import ClassTable
+    from motes.evaluation import ClassEvaluation, Evaluation
     from motes.inference.backend import Backend
+    from motes.metrics import ClassProtocol, Protocol
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +30,9 @@ def evaluate(
     weights: Annotated[str, typer.Argument(help="A weight file, a run folder, a shipped network, or a method.")],
     data: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split, or a .txt list of ids; default: all frames.")] = None,
-    protocol: Annotated[str, typer.Option("--protocol", "-p", help="The rules: native, repisdnet, ...")] = "native",
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", help="The rules: native, repisdnet, ...; of aerial networks window, ...")
+    ] = "native",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where metrics.json goes.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Draw overlays and a gallery of failures.")] = False,
     show_dir: Annotated[Path | None, typer.Option(help="Where to draw; default: <work-dir>/show.")] = None,
@@ -44,34 +48,119 @@ def evaluate(
     mask: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Another mask for one frame.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead of the protocol's thresholds.")] = None,
     save_prob: Annotated[bool, typer.Option("--save-prob", help="Write probability maps, for motes plot.")] = False,
+    save_labels: Annotated[bool, typer.Option("--save-labels", help="Aerial: write the predicted ids.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Aerial: isaid, potsdam, ..., or a class list; default: the data set's.")
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="Aerial: side of a window in px, for the protocol's.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Aerial: distance of windows in px, for the protocol's.")] = None,
+    scales: Annotated[str | None, typer.Option(metavar="S,S", help="Aerial: average over these scales.")] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Aerial: average with the mirrored image.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Aerial: windows that run at once.")] = 1,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SETTINGS)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
     """Score weights on a data set under a named protocol."""
     from motes.imaging import check_writable
-    from motes.metrics import protocol as find_protocol
 
-    rule = find_protocol(protocol)
-    if threshold is not None:
-        rule = rule.at(threshold)
+    changes = {"window": window, "stride": stride, "scales": scales, "flip": flip}
+    rule = find_rule(protocol, threshold)
     files = weight_files(weights, every)
-    samples, name, chosen = frames(data, split, layout, image_dir, mask_dir, split_file)
+    samples, name, chosen, table = frames(data, split, layout, image_dir, mask_dir, split_file, classes)
     masks = dict(other_mask(text, {s.name for s in samples}) for text in mask or ())
     folder = work_dir or (Path(weights) if Path(weights).is_dir() else Path(weights).parent)
     # Methods and shipped networks have no folder of their own.
     named = "" if Path(weights).exists() else f"{Path(weights).name}-"
     for file in files:
-        one = output or folder / "evaluate" / f"{named}{name}-{chosen or 'all'}-{rule.name}"
+        loaded = load(file, model, variant, backend, **read_settings(settings or ()))
+        aerial = loaded.card.task == "aerial"
+        rules = class_rule(protocol, threshold, save_prob, changes) if aerial else target_rule(rule, protocol, changes)
+        label = rules.name.replace("*", "-changed")
+        one = output or folder / "evaluate" / f"{named}{name}-{chosen or 'all'}-{label}"
         shown = show_dir or folder / "show"
         if every:
             one, shown = one / Path(file).stem, shown / Path(file).stem
         check_writable(one)
-        loaded = load(file, model, variant, backend, **read_settings(settings or ()))
-        result = run(
-            loaded, samples, data=name, split=chosen, rule=rule, masks=masks,
-            weights_sha256=sha256_of(file), out=one, show=shown if show or show_dir else None, probabilities=save_prob,
-        )  # fmt: skip
-        report(result, file, one, as_json)
+        options: dict[str, Any] = {
+            "data": name, "split": chosen, "rule": rules, "masks": masks, "weights_sha256": sha256_of(file), "out": one,
+            "show": shown if show or show_dir else None,
+        }  # fmt: skip
+        if aerial:
+            found = run_classes(loaded, samples, table, labels=save_labels, batch=batch, **options)
+            report_classes(found, file, one, as_json)
+        else:
+            report(run(loaded, samples, probabilities=save_prob, **options), file, one, as_json)
+
+
+def find_rule(name: str, threshold: float | None) -> Protocol | None:
+    """The protocol for targets; None where the name is one for class maps only: the weights decide which is meant."""
+    from motes.metrics import CLASS_PROTOCOLS, PROTOCOLS
+    from motes.metrics import protocol as find_protocol
+
+    if name not in PROTOCOLS and name in CLASS_PROTOCOLS:
+        return None
+    rule = find_protocol(name)
+    return rule if threshold is None else rule.at(threshold)
+
+
+def target_rule(rule: Protocol | None, name: str, changes: dict[str, Any]) -> Protocol:
+    """The protocol for a network that finds targets; refuses what only class maps have."""
+    from motes.metrics import protocol as find_protocol
+
+    given = [key for key, value in changes.items() if value is not None]
+    if given:
+        raise CardError(f"--{given[0]} is for aerial networks, and this one finds targets")
+    return find_protocol(name) if rule is None else rule
+
+
+def class_rule(name: str, threshold: float | None, save_prob: bool, changes: dict[str, Any]) -> ClassProtocol:
+    """The protocol for an aerial network, with what the user changed; refuses what only targets have."""
+    from motes.cli.predict import parse_scales
+    from motes.metrics import class_protocol
+
+    if threshold is not None or save_prob:
+        option = "--threshold" if threshold is not None else "--save-prob"
+        raise CardError(f"{option} is for networks that find targets, and this one gives every pixel a class")
+    scales = changes["scales"]
+    return class_protocol(name).replace(**{**changes, "scales": None if scales is None else parse_scales(scales)})
+
+
+def run_classes(backend: Backend, samples: list[Sample], table: ClassTable | None, **options: Any) -> ClassEvaluation:
+    """The evaluation of an aerial network, with a bar."""
+    from motes.cli.progress import progress
+    from motes.evaluation import evaluate_classes
+
+    if table is None:
+        raise DataError("the classes of the masks are not known", "add --classes isaid, or a class list")
+    with progress("scoring", len(samples)) as advance:
+        return evaluate_classes(backend, samples, table, advance=advance, **options)
+
+
+def report_classes(result: ClassEvaluation, file: str, out: Path, as_json: bool) -> None:
+    """Prints the tables, the remarks and where the files are."""
+    from rich.console import Console
+
+    from motes.metrics.class_report import class_notes, class_table, summary_table
+    from motes.metrics.report import metrics_json
+
+    if as_json:
+        typer.echo(metrics_json(result.run, result.metrics))
+        return
+    facts, console = result.run, Console()
+    what = "patches" if facts["rules"]["cut"] else "images"
+    title = (
+        f"{file} on {facts['data']} {facts['split'] or ''}, protocol {facts['protocol']}, {len(result.score)} {what}"
+    )
+    console.print(class_table(result.metrics, facts))
+    console.print(summary_table(result.metrics, facts, title))
+    for line in [
+        *class_notes(facts),
+        *(f"warning: {w}" for w in result.warnings),
+        f"written: {out / 'metrics.json'}",
+    ]:
+        console.print(line, style="yellow" if line.startswith("warning") else None, highlight=False, soft_wrap=True)
 
 
 def run(backend: Backend, samples: list[Sample], **options: Any) -> Evaluation:
@@ -135,15 +224,16 @@ def frames(
     image_dir: Path | None,
     mask_dir: Path | None,
     split_file: Path | None,
-) -> tuple[list[Sample], str, str | None]:
-    """Samples, and the names of data set and split for the record."""
+    classes: str | None = None,
+) -> tuple[list[Sample], str, str | None, ClassTable | None]:
+    """Samples, the names of data set and split for the record, and the classes of the masks where they are known."""
     from motes.data import open_dataset
     from motes.data.lists import listed
 
     if data is None and image_dir is None:
         raise DataError("no data named", "add --data FOLDER, or --image-dir and --mask-dir")
     root = data or (image_dir or Path()).parent
-    dataset = open_dataset(root, layout, image_dir=image_dir, mask_dir=mask_dir, split_file=split_file)
+    dataset = open_dataset(root, layout, image_dir=image_dir, mask_dir=mask_dir, split_file=split_file, classes=classes)
     chosen = split or (split_file.stem if split_file else None)
     if chosen and chosen.endswith(".txt"):
         samples, chosen = listed(dataset, chosen), Path(chosen).stem
@@ -151,7 +241,7 @@ def frames(
         samples = dataset.split(chosen)
     if not samples:
         raise DataError(f"{root}: split '{split}' is empty")
-    return samples, root.resolve().name, chosen
+    return samples, root.resolve().name, chosen, dataset.classes
 
 
 def other_mask(text: str, names: set[str]) -> tuple[str, Path]:

@@ -1,6 +1,18 @@
 """Any backend over a data set: metrics, per-image table, galleries."""
 
+from motes.evaluation.classes import ClassEvaluation, ClassPrediction, evaluate_classes, predict_classes, score_classes
 from motes.evaluation.run import Evaluation, evaluate
 from motes.evaluation.score import Prediction, predict, score_samples
 
-__all__ = ["Evaluation", "Prediction", "evaluate", "predict", "score_samples"]
+__all__ = [
+    "ClassEvaluation",
+    "ClassPrediction",
+    "Evaluation",
+    "Prediction",
+    "evaluate",
+    "evaluate_classes",
+    "predict",
+    "predict_classes",
+    "score_classes",
+    "score_samples",
+]

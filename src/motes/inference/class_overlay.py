@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from motes.inference.class_statistics import count_ids
 from motes.inference.overlay import FAINT, INK, LARGE, PAPER, display
 
 SMALL = 480
@@ -60,7 +61,7 @@ def draw_classes(
     if len(panels) > 1:
         gap = np.full((canvas.shape[0], _GAP, 3), PAPER, np.uint8)
         canvas = np.concatenate([_headed(panels[0], "truth"), _headed(gap, ""), _headed(panels[1], "prediction")], 1)
-    counts = [np.bincount(part.ravel(), minlength=256)[: len(names)] for part in (ids, truth) if part is not None]
+    counts = [count_ids(part, len(names)) for part in (ids, truth) if part is not None]
     canvas = _beside(canvas, _legend(names, colours, counts[0], counts[-1], background))
     return _captioned(canvas, caption)
 

@@ -270,7 +270,7 @@ def id_order(names: Sequence[str], table: ClassTable) -> np.ndarray | None:
 def background_of(names: Sequence[str]) -> int | None:
     """The id of the class called background; None where all classes are alike, as in Potsdam and Vaihingen."""
     short = [plain(n) for n in names]
-    return short.index("background") if "background" in short else None
+    return next((short.index(n) for n in ("background", "bg", "unlabelled", "unlabeled") if n in short), None)
 
 
 def class_settings(segmenter: Segmenter) -> dict[str, Any]:

@@ -17,12 +17,18 @@ def class_statistics(ids: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndar
         ids: [H, W] uint8, below ``classes``.
         classes: K.
     """
-    pixels, objects = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
-    for top in range(0, len(ids), _BAND):
-        pixels += np.bincount(ids[top : top + _BAND].ravel(), minlength=classes)
+    pixels, objects = count_ids(ids, classes), np.zeros(classes, np.int64)
     for k in np.flatnonzero(pixels).tolist():
         objects[k] = ids.size > 0 if pixels[k] == ids.size else _objects(ids, k)
     return pixels, objects
+
+
+def count_ids(ids: np.ndarray, classes: int) -> np.ndarray:
+    """Pixels of every class, int64 [K]; in bands, for counting takes 8 bytes a pixel."""
+    pixels = np.zeros(256, np.int64)
+    for top in range(0, len(ids), _BAND):
+        pixels += np.bincount(ids[top : top + _BAND].ravel(), minlength=256)
+    return pixels[:classes]
 
 
 def _objects(ids: np.ndarray, k: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from motes.errors import DataError
 from motes.metrics.class_formulas import ClassFormulas
-from motes.metrics.components import components
+from motes.metrics.components import Components, components
 from motes.metrics.formulas import Value
 
 BANDS: dict[str, tuple[int, int | None]] = {
@@ -121,7 +121,12 @@ class ClassScore:
             self._add(self._ids(one, "prediction", called), self._ids(truth, "label", called), called)
 
     def merge(self, other: ClassScore) -> ClassScore:
-        """Add the images of ``other`` (same classes); returns self."""
+        """Add the images of ``other`` (same classes); returns self.
+
+        A score that has seen nothing takes over which class is the background.
+        """
+        if not len(self):
+            self.background = other.background
         mine, theirs = ((*s.names, str(s.ignore), str(s.background)) for s in (self, other))
         if mine != theirs:
             raise DataError(
@@ -253,11 +258,9 @@ class ClassScore:
         for c in present.tolist():
             if c == self.background:
                 continue
-            objects = components(label == c)
-            right = (prediction.ravel()[objects.pixels] == c).astype(np.float64)
-            hits = np.bincount(objects.owners, weights=right, minlength=len(objects))
+            objects, found = found_objects(prediction, label, c)
             band = np.searchsorted(limits, objects.areas, side="right")
-            counts[:, 0] += np.bincount(band[hits >= FOUND * objects.areas], minlength=len(BANDS))
+            counts[:, 0] += np.bincount(band[found], minlength=len(BANDS))
             counts[:, 1] += np.bincount(band, minlength=len(BANDS))
         return counts
 
@@ -273,6 +276,14 @@ class ClassScore:
         if low < 0 or high > top:
             raise DataError(f"{where} holds the id {low if low < 0 else high}, expected 0 to {top}")
         return ids.astype(np.uint8, copy=False)
+
+
+def found_objects(prediction: np.ndarray, label: np.ndarray, c: int) -> tuple[Components, np.ndarray]:
+    """The objects of class ``c`` in a label [H, W], and which of them are found: bool [N]."""
+    objects = components(label == c)
+    right = (prediction.ravel()[objects.pixels] == c).astype(np.float64)
+    hits = np.bincount(objects.owners, weights=right, minlength=len(objects))
+    return objects, hits >= FOUND * objects.areas
 
 
 def _size(array: np.ndarray) -> str:
