@@ -177,6 +177,15 @@ def test_protocols_and_scales(motes: Motes, network: Path, images: Path, tmp_pat
     assert not (tmp_path / "a" / "overlays").exists()
 
 
+def test_labels_beside_images_are_no_images(motes: Motes, network: Path, images: Path, tmp_path: Path) -> None:
+    """The official layout of iSAID."""
+    for name in ("P1", "P1_instance_color_RGB", "P1_instance_id_RGB", "P2_instance_id_RGB"):
+        write_image(tmp_path / "in" / f"{name}.png", field(40, 40)[0])
+    done = motes("predict", tmp_path / "in", "-m", network, "-o", tmp_path / "out", "--no-overlay")
+    assert sorted(p.stem for p in (tmp_path / "out" / "id").iterdir()) == ["P1", "P2_instance_id_RGB"]
+    assert "2 label files" in done.err
+
+
 def test_pages_of_a_tiff(tmp_path: Path) -> None:
     import tifffile
 

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from motes.inference import Backend
     from motes.inference.class_run import ClassFolderRun, ClassSummary
+    from motes.inference.sources import Frame
 
 ROWS = 20
 """Lines of the table at the end; classes.csv holds all."""
@@ -63,7 +64,7 @@ def predict(
     rule = class_protocol(protocol)
     table = None if classes is None else class_table(classes)
     factors = None if scales is None else parse_scales(scales)
-    frames = frames_of(sources, recursive=recursive, exclude=out)
+    frames = without_labels(frames_of(sources, recursive=recursive, exclude=out))
     segmenter = _segmenter(
         model, backend, limit_threads, protocol=rule, window=window, stride=stride, scales=factors, flip=flip,
         batch=batch,
@@ -78,6 +79,17 @@ def predict(
     _report(summary, run)
     if summary.failed:
         raise typer.Exit(1)
+
+
+def without_labels(frames: list[Frame]) -> list[Frame]:
+    """The frames without the label files that iSAID keeps beside its images; says how many were left out."""
+    from motes.data.aerial_layouts import COLOURS, INSTANCES
+
+    names = {frame.path.stem for frame in frames}
+    labels = {n + ending for n in names for ending in (COLOURS, INSTANCES)} & names
+    if labels:
+        _say(f"{len(labels)} label files (such as {min(labels)}) are no images and are left out")
+    return [frame for frame in frames if frame.path.stem not in labels]
 
 
 def parse_scales(text: str) -> tuple[float, ...]:

@@ -34,11 +34,14 @@ def score_command(
         float | None, typer.Option(help="The count that means 1; default 255 for 8-bit, 65535 for 16-bit.")
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="The maps are logits.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="The maps are class maps: isaid, potsdam, ..., or a class list.")
+    ] = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Score part I of N (1/4 ... 4/4).")] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Put shards together: motes score --merge OUT1 OUT2.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
-    """Score probability maps or masks of any method against ground truth.
+    """Score probability maps or masks of any method against ground truth; with --classes, class maps.
 
     Maps and masks are paired by file name; endings like _Pred or _pixels0 do not matter. Exit 1 where an image could
     not be scored: the others are, and the list says which.
@@ -47,6 +50,14 @@ def score_command(
     from motes.imaging import check_writable
 
     check_writable(output)
+    if classes is not None:
+        from motes.cli.score_classes import score_class_maps
+
+        given = {"--protocol": protocol != "native", "--threshold": threshold is not None, "--scale": scale is not None}
+        if wrong := [name for name, value in (given | {"--logits": logits}).items() if value]:
+            raise DataError(f"{wrong[0]} is for probability maps, and --classes for class maps", "leave one out")
+        score_class_maps(folders, output, classes, split, names, shard, merge, as_json)
+        return
     if merge:
         score, run = _merged(folders)
     else:

@@ -14,7 +14,7 @@ from motes.imaging import is_image_path, read_image
 from motes.naming import nearest
 
 _ENDING = re.compile(
-    r"[_-](pixels0|preds?|predictions?|probs?|probability|masks?|gt|labels?|outputs?|out|results?|res|seg|heatmap|map)$",
+    r"[_-](pixels0|instance_color_rgb|preds?|predictions?|probs?|probability|masks?|gt|labels?|outputs?|out|results?|res|seg|heatmap|map)$",
     re.IGNORECASE,
 )
 
