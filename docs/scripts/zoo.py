@@ -28,11 +28,20 @@ AUTHORS_FILES = {
     "agpcnet": "no download page known to us; the authors' script saves whole pickled modules, which are not read "
     "([why](weights.md#nothing-is-executed)): save their `state_dict()`",
     "alcnet": "`params/BottomUpLocal_r_1_b_4_0.7614.params` in the repository (Gluon)",
+    "deeplabv3": "none: a baseline, trained with the recipes here",
     "dnanet": 'linked from the repository\'s README ("Results and Trained Models")',
+    "factseg": "`factseg50.pth` at https://drive.google.com/file/d/19cCWD3uSZJX_h_carMI1aW6lgAl32qZZ, from the "
+    "repository's README; its ids 2 and 12 are exchanged against iSAID's (`motes convert --swap-classes`)",
+    "farseg": "https://github.com/Z-Zheng/FarSeg/releases/download/v1.0/farseg50.pth, from the repository's README; "
+    "its ids 2 and 12 are exchanged against iSAID's (`motes convert --swap-classes`)",
     "mtunet": "https://pan.baidu.com/s/1nwbNhIHBa1FZFcoF46AZig (code 0r4v), from the repository's README",
+    "pfnet": "no download page known to us; the Jittor port's files are read too",
     "rdian": "`params/best.pth` in the repository (920,357 bytes, md5 6d1fc0438ee425d0db1fca5354d1ee2d)",
     "repisdnet": "three files in the repository: training, converted and merged form",
+    "semantic_fpn": "none: the baseline of FarSeg's code",
     "serankdet": 'Baidu and OneDrive, linked from the repository\'s README ("Model Zoo", password grok)',
+    "unet": "none: a baseline, trained with the recipes here",
+    "upernet": "none: the baseline of PFNet's code",
     "uiunet": "https://pan.baidu.com/s/11JSqFKxq7XTvTzgOIWfdOg (code eu9f) and "
     "https://drive.google.com/file/d/1wZ_W5-Wj3wOt7kMB6nwa0xntZTD14sPZ, from the repository's README",
 }
@@ -48,8 +57,8 @@ Authors' weights are not shipped; some repositories state no licence. Fetch them
 those of the repositories, and not ours to keep alive.
 
 Published numbers of different protocols cannot be compared: splits, sizes, thresholds and what counts as a hit differ
-([Metrics and protocols](metrics.md)), and many were selected on the test split. IoU and Pd are fractions, Fa is in 1e-6
-of the pixels.
+([Metrics and protocols](metrics.md)), and many were selected on the test split. IoU, mIoU and Pd are fractions, Fa is
+in 1e-6 of the pixels; mIoU of iSAID is the mean of 16 classes, the background included.
 """
 
 RESULTS = {
@@ -61,6 +70,8 @@ RESULTS = {
     "precision": "precision",
     "recall": "recall",
     "auc": "AUC",
+    "miou": "mIoU",
+    "score": "score",
 }
 
 
@@ -95,7 +106,7 @@ def overview(cards: Sequence[Card], shipped: Mapping[str, tuple[Path, Card]]) ->
         cost = card.complexity.get("deploy", card.complexity.get("train", {}))
         rows.append(
             [
-                f"[{card.title}](#{card.title.lower()})",
+                f"[{card.title}](#{card.title.lower().replace(' ', '-')})",
                 f"{card.venue} {card.year}",
                 f"{cost['params'] / 1e6:.3g} M" if cost else "",
                 f"{cost['macs_256'] / 1e9:.3g} G" if cost else "",
@@ -115,7 +126,8 @@ def section(card: Card, ours: Mapping[str, tuple[Path, Card]]) -> str:
         f"- Authors' weights: {AUTHORS_FILES.get(card.name, 'not known')}",
     ]
     if not ours:
-        lines.append(f"- Ours: none yet: `motes train {card.name}_sirst`")
+        data = "sirst" if card.task == "irstd" else "isaid"
+        lines.append(f"- Ours: none yet: `motes train {card.name}_{data}`")
     for name, (file, found) in ours.items():
         lines.append(f"- Ours: {shipped_file(name, file, found)}")
     lines.append("")
