@@ -12,11 +12,12 @@ import numpy as np
 
 
 def infer(model: Path, frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Finds targets in ``frames`` [N, H, W, C] (counts).
+    """Finds targets, or the classes, in ``frames`` [N, H, W, C] (counts).
 
     Returns:
         ``logits`` [N, K, H, W] of all frames as one batch; ``probability`` [N, H, W] of each frame on its own;
-        ``centroids<i>`` [n, 2] (x, y) px of the targets in frame i.
+        ``centroids<i>`` [n, 2] (x, y) px of the targets in frame i. Of a network with classes: ``logits`` and
+        ``labels`` [N, H, W] uint8 of each frame on its own.
     """
     from motes.imaging import network_input
     from motes.inference import Detector, OnnxBackend
@@ -27,6 +28,11 @@ def infer(model: Path, frames: np.ndarray) -> dict[str, np.ndarray]:
     height, width = frames.shape[1:3]
     batch = np.stack([network_input(f, spec) for f in frames])
     logits = backend.run(pad_to(batch, spec.stride, spec.min_size))[..., :height, :width]
+    if backend.card.task == "aerial":
+        from motes.inference import Segmenter
+
+        segmenter = Segmenter(backend=backend)
+        return {"logits": logits, "labels": np.stack([segmenter.labels(f) for f in frames])}
     detector = Detector(backend=backend)
     probability = np.stack([detector.probability(f) for f in frames])
     targets = [detector.find(p, f) for p, f in zip(probability, frames, strict=True)]

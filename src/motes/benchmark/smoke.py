@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,13 +72,15 @@ class Step:
 class Settings:
     """What is trained: ``steps`` optimiser steps (AdamW at ``lr``) per seed on frames of ``size`` px.
 
-    ``size`` is enlarged to the smallest side that the network takes.
+    ``size`` is enlarged to the smallest side that the network takes. ``backbone``: of aerial networks, one of timm's;
+    None: the published one.
     """
 
     steps: int = 80
     seeds: int = 3
     size: int = 64
     lr: float = 5e-3
+    backbone: str | None = "resnet18"
 
 
 def smoke(
@@ -97,15 +99,21 @@ def smoke(
         say: called with every step when it is done.
 
     Raises:
-        CardError: no such network or variant.
+        CardError: no such network, variant or backbone.
         MotesError: a network of another task.
     """
-    card = model_card(name)
-    if card.task != "irstd":
-        raise MotesError(f"motes smoke covers networks of the task irstd, '{name}' is for {card.task}")
+    card, settings = model_card(name), settings or Settings()
+    if card.task not in ("irstd", "aerial"):
+        raise MotesError(f"motes smoke covers networks of the tasks irstd and aerial, '{name}' is for {card.task}")
     skeleton(name, variant)
+    if card.task == "aerial":
+        from motes.benchmark.smoke_aerial import AerialChain
+
+        chain: Chain = AerialChain(name, variant, folder, settings)
+        _ = chain.spec  # complains about the backbone
+    else:
+        chain = Chain(name, variant, folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    chain = Chain(name, variant, folder, settings or Settings())
     done: list[Step] = []
     for step in STEPS:
         started = time.perf_counter()
@@ -137,6 +145,9 @@ class LeftOutError(Exception):
 
 class Chain:
     """The steps by name; each returns what it found in a few words, or raises."""
+
+    options: Mapping[str, Any] = {}
+    """Of the network's constructor."""
 
     def __init__(self, name: str, variant: str | None, folder: Path, settings: Settings) -> None:
         self.name, self.variant, self.folder, self.settings = name, variant, folder, settings
@@ -200,21 +211,13 @@ class Chain:
         """Two frames of an awkward size through the file, in a process that cannot import PyTorch."""
         if not self.onnx.is_file():
             raise LeftOutError("nothing was exported")
-        net, card = self.trained
-        height = awkward(self.side, card.input)
-        width = awkward(height, card.input)
+        height, width = self.awkward
         chosen = self.samples[:2]
         frames = np.stack([read_image(s.image).pixels[:height, :width] for s in chosen])
         masks = [read_mask(s.mask)[:height, :width] for s in chosen if s.mask]
         found = in_the_field(self.onnx, frames, self.folder)
-        batch = np.stack([network_input(f, card.input) for f in frames])
-        memory = TorchBackend(net, card, as_is=True).run(batch)
-        if memory.shape != found["logits"].shape:
-            raise MotesError(f"the file's logits are {list(found['logits'].shape)}, the network's {list(memory.shape)}")
-        largest, bounds = float(np.abs(memory).max()), bounds_of(net)
-        differs, allowed = difference(memory, found["logits"]) / max(largest, 1e-12), max(LOGIT, bounds.outlier)
-        if not differs <= allowed:
-            raise MotesError(f"logits differ by {differs:.1e} of the largest, {largest:.3g}; allowed are {allowed:g}")
+        _, differs = self.compare(frames, found)
+        bounds = bounds_of(self.trained[0])
         alone = difference(probabilities(found["logits"])[:, 0], found["probability"])
         if not alone <= max(bounds.probability, bounds.outlier):
             raise MotesError(f"a frame's probabilities differ by {alone:.1e} with what else is in its batch")
@@ -223,6 +226,26 @@ class Chain:
         if not hits:
             raise MotesError(f"{total} targets found, none of them where one is", "more --steps may help")
         return f"batch of 2, {height}x{width} px: logits within {differs:.1e} of the largest, {hits} targets found"
+
+    def compare(self, frames: np.ndarray, found: dict[str, np.ndarray]) -> tuple[np.ndarray, float]:
+        """Logits of the frames in memory, and how far the file's are from them, of the largest; fails if too far."""
+        net, card = self.trained
+        batch = np.stack([network_input(f, card.input) for f in frames])
+        memory = TorchBackend(net, card, as_is=True).run(batch)
+        if memory.shape != found["logits"].shape:
+            raise MotesError(f"the file's logits are {list(found['logits'].shape)}, the network's {list(memory.shape)}")
+        largest = float(np.abs(memory).max())
+        differs = difference(memory, found["logits"]) / max(largest, 1e-12)
+        allowed = max(LOGIT, bounds_of(net).outlier)
+        if not differs <= allowed:
+            raise MotesError(f"logits differ by {differs:.1e} of the largest, {largest:.3g}; allowed are {allowed:g}")
+        return memory, differs
+
+    @property
+    def awkward(self) -> tuple[int, int]:
+        """Height and width that are no multiples of the stride."""
+        height = awkward(self.side, self.spec)
+        return height, awkward(height, self.spec)
 
     @cached_property
     def samples(self) -> list[Sample]:
@@ -244,7 +267,7 @@ class Chain:
         from motes.models import create_model
 
         with torch.device("meta"):
-            spec: InputSpec = create_model(self.name, self.variant).card.input
+            spec: InputSpec = create_model(self.name, self.variant, **self.options).card.input
         return spec
 
     @property

@@ -17,6 +17,8 @@ EXAMPLES = """Examples:
   motes smoke --all --seeds 1                   every network, a third of the time
 
   motes smoke uiunet --seeds 1 -o smoke         a large one; keeps run, export and log
+
+  motes smoke factseg farseg pfnet --seeds 1    three of aerial images, on a small backbone
 """
 
 
@@ -26,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def smoke(
-    model: Annotated[str | None, typer.Argument(help="A network of `motes models`.")] = None,
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Networks of `motes models`.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every network, and a table at the end.")] = False,
     variant: Annotated[str | None, typer.Option(help="One of its variants.")] = None,
     steps: Annotated[int, typer.Option(min=3, help="Optimiser steps of a training.")] = 80,
@@ -35,6 +37,9 @@ def smoke(
         int, typer.Option(min=16, help="Side of the frames in px, or the smallest the network takes.")
     ] = 64,
     lr: Annotated[float, typer.Option(help="Learning rate of AdamW.")] = 5e-3,
+    backbone: Annotated[
+        str, typer.Option(help="Of networks for aerial images: one of timm's, or 'published'.")
+    ] = "resnet18",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: as PyTorch decides.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Keep runs, exports and logs here.")
@@ -51,14 +56,15 @@ def smoke(
     from motes.cards import list_models, model_card
     from motes.errors import MissingExtraError, MotesError
 
-    if (model is None) != every:
+    if bool(models) == every:
         raise MotesError("give either a network or --all", "`motes models` lists the networks")
     if every and variant:
         raise MotesError(f"--variant {variant} is of one network, --all takes every network as published")
     if lr <= 0:
         raise MotesError(f"--lr is {lr:g}, expected a rate above 0")
-    if model is not None:
-        model_card(model)
+    names = models or [*list_models(task="irstd"), *list_models(task="aerial")]
+    for name in names:
+        model_card(name)
     try:
         import lightning.fabric  # noqa: F401
         import onnx  # noqa: F401
@@ -70,7 +76,7 @@ def smoke(
 
     if threads:
         torch.set_num_threads(threads)
-    names = [model] if model is not None else list_models(task="irstd")
+    settings = Settings(steps, seeds, size, lr, None if backbone == "published" else backbone)
     tail = f"-{variant}" if variant else ""
     folders = [output / f"{name}{tail}" for name in names] if output is not None else []
     for folder in folders:
@@ -80,11 +86,11 @@ def smoke(
     for name in names:
         folder = output / f"{name}{tail}" if output is not None else Path(tempfile.mkdtemp(prefix="motes-smoke-"))
         try:
-            done.append(run(name, variant, folder, Settings(steps, seeds, size, lr), typer.echo))
+            done.append(run(name, variant, folder, settings, typer.echo))
         finally:
             if output is None:
                 shutil.rmtree(folder, ignore_errors=True)
-    if every:
+    if len(names) > 1:
         typer.echo(f"\n{_table(done)}")
     if any(chain[-1].status == "failed" for chain in done):
         raise typer.Exit(1)

@@ -22,7 +22,7 @@ def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, run
     if resume is not None:
         run, chosen = Run.open(resume, quiet=not main)
         with naming(resume / "recipe.yaml"):
-            check(chosen)
+            check(chosen, run.begun)
         frames = select_frames(chosen)
         check_frames(frames, chosen.validation.protocol)
     else:

@@ -299,9 +299,14 @@ def training_set(frames: Frames, card: Card, recipe: Recipe) -> TrainingSet | La
     return LabelledSet(frames.windows or frames.train, frames.classes, card.input, recipe.transform, seed)
 
 
-def check(recipe: Recipe) -> None:
-    """Builds what the recipe names and drops it again: a typo is found before anything is written or trained."""
+def check(recipe: Recipe, begun: bool = False) -> None:
+    """Builds what the recipe names and drops it again: a typo is found before anything is written or trained.
+
+    ``begun``: there is a checkpoint, so the weights that the training started from need not be there any more.
+    """
     net = make_network(recipe)
+    if not begun:
+        load_start(net, recipe)
     look_up("validation metric", recipe.validation.metric, known_metrics(recipe, net.card))
     for part in recipe.losses:
         create_loss(part.name, **part.options)

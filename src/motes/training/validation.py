@@ -11,7 +11,8 @@ from torch import nn
 
 from motes.cards import Card
 from motes.evaluation import score_samples
-from motes.metrics import SegmentationScore, Value
+from motes.evaluation.classes import score_classes
+from motes.metrics import ClassScore, SegmentationScore, Value, class_protocol
 from motes.models.backend import TorchBackend
 from motes.training.recipe import Recipe
 from motes.training.selection import Frames
@@ -24,36 +25,21 @@ def validate(net: nn.Module, frames: Frames, card: Card, protocol: str, fabric: 
     if frames.classes is None:
         score: Any = score_samples(backend, mine, protocol)
     else:
-        from motes.evaluation.classes import score_classes
-
         score = score_classes(backend, mine, frames.classes, protocol)
     if fabric.world_size > 1:
         states: list[Any] = [None] * fabric.world_size
         torch.distributed.all_gather_object(states, score.state())
-        score = empty(card, protocol)
-        for state in states:
-            score.merge(type(score).from_state(state))
-    return metrics(score)
+        score, *others = (type(score).from_state(state) for state in states)
+        for other in others:
+            score.merge(other)
+    values: dict[str, Value] = score.compute(intervals=False)
+    return values
 
 
 def known_metrics(recipe: Recipe, card: Card) -> Iterable[str]:
     """What ``validation.metric`` may be; MotesError for an unknown protocol."""
-    return metrics(empty(card, recipe.validation.protocol))
-
-
-def empty(card: Card, protocol: str) -> Any:
-    """A score that has seen nothing."""
+    protocol = recipe.validation.protocol
     if card.task == "irstd":
-        return SegmentationScore(protocol)
-    from motes.metrics import ClassScore
-    from motes.metrics.class_protocols import class_protocol
-
+        return SegmentationScore(protocol).compute(intervals=False)
     class_protocol(protocol)
-    return ClassScore(card.classes)
-
-
-def metrics(score: Any) -> dict[str, Value]:
-    values: dict[str, Value] = (
-        score.compute(intervals=False) if isinstance(score, SegmentationScore) else score.compute()
-    )
-    return values
+    return ClassScore(card.classes).compute(intervals=False)
