@@ -142,13 +142,14 @@ def report_classes(result: ClassEvaluation, file: str, out: Path, as_json: bool)
     """Prints the tables, the remarks and where the files are."""
     from rich.console import Console
 
-    from motes.metrics.class_report import class_notes, class_table, summary_table
+    from motes.metrics.class_report import WIDTH, class_notes, class_table, summary_table
     from motes.metrics.report import metrics_json
 
     if as_json:
         typer.echo(metrics_json(result.run, result.metrics))
         return
     facts, console = result.run, Console()
+    console.width = max(console.width, WIDTH)
     what = "patches" if facts["rules"]["cut"] else "images"
     title = (
         f"{file} on {facts['data']} {facts['split'] or ''}, protocol {facts['protocol']}, {len(result.score)} {what}"

@@ -129,13 +129,14 @@ def _say(text: str) -> None:
 
 def _report(summary: ClassSummary, run: ClassFolderRun) -> None:
     from motes.cli.tables import text_table
+    from motes.inference.class_writers import percent
 
     names = run.classes.names
     rows = []
     for record in summary.records[:ROWS]:
         largest = sorted(range(len(names)), key=lambda i: (-record.pixels[i], i))[:4]
         total = max(int(record.pixels.sum()), 1)
-        present = ", ".join(f"{names[i]} {record.pixels[i] / total:.1%}" for i in largest if record.pixels[i])
+        present = ", ".join(f"{names[i]} {percent(int(record.pixels[i]) / total)}" for i in largest if record.pixels[i])
         rows.append([record.image, f"{record.size[1]}x{record.size[0]}", present])
     if rows:
         print(text_table(["image", "size", "largest classes"], rows))

@@ -125,7 +125,7 @@ def _write(output: Path, run: dict[str, Any], score: ClassScore, as_json: bool) 
 
     from motes.imaging import atomic_path
     from motes.metrics import report
-    from motes.metrics.class_report import class_notes, class_table, summary_table
+    from motes.metrics.class_report import WIDTH, class_notes, class_table, summary_table
 
     metrics, facts = score.compute(), score.facts()
     run = {**run, **facts}
@@ -139,6 +139,7 @@ def _write(output: Path, run: dict[str, Any], score: ClassScore, as_json: bool) 
         from rich.console import Console
 
         console = Console()
+        console.width = max(console.width, WIDTH)
         console.print(class_table(metrics, facts))
         console.print(summary_table(metrics, facts, f"{run['predictions']} against {run['data']}"))
         for line in class_notes(facts):

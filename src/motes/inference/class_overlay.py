@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from motes.inference.class_statistics import count_ids
+from motes.inference.class_writers import percent
 from motes.inference.overlay import FAINT, INK, LARGE, PAPER, display
 
 SMALL = 480
@@ -61,8 +62,8 @@ def draw_classes(
     if len(panels) > 1:
         gap = np.full((canvas.shape[0], _GAP, 3), PAPER, np.uint8)
         canvas = np.concatenate([_headed(panels[0], "truth"), _headed(gap, ""), _headed(panels[1], "prediction")], 1)
-    counts = [count_ids(part, len(names)) for part in (ids, truth) if part is not None]
-    canvas = _beside(canvas, _legend(names, colours, counts[0], counts[-1], background))
+    labelled = None if truth is None else count_ids(truth, len(names))
+    canvas = _beside(canvas, _legend(names, colours, count_ids(ids, len(names)), labelled, background))
     return _captioned(canvas, caption)
 
 
@@ -137,12 +138,17 @@ def _first_cells(band: np.ndarray, n: int) -> np.ndarray:
 
 
 def _legend(
-    names: Sequence[str], colours: np.ndarray, found: np.ndarray, truth: np.ndarray, background: int | None
+    names: Sequence[str], colours: np.ndarray, found: np.ndarray, truth: np.ndarray | None, background: int | None
 ) -> np.ndarray:
-    """A column of the classes that occur, with the share of the pixels that were predicted as them."""
-    shown = [i for i in np.flatnonzero(found + truth).tolist() if i != background]
-    total = max(int(found.sum()), 1)
-    lines = [f"{names[i]}  {_percent(int(found[i]) / total)}" for i in shown] or ["background only"]
+    """A column of the classes that occur, with their share of the pixels: labelled, if known, and predicted."""
+    occurring = found if truth is None else found + truth
+    shown = [i for i in np.flatnonzero(occurring).tolist() if i != background]
+    lines = []
+    for i in shown:
+        share = percent(int(found[i]) / max(int(found.sum()), 1))
+        before = "" if truth is None else f"{percent(int(truth[i]) / max(int(truth.sum()), 1))} -> "
+        lines.append(f"{names[i]}  {before}{share}")
+    lines = lines or ["background only"]
     width = _GAP * 3 + 14 + max(_width(line) for line in lines)
     column = np.full((_GAP + _LINE * len(lines), width, 3), PAPER, np.uint8)
     for row, line in enumerate(lines):
@@ -151,10 +157,6 @@ def _legend(
             column[top : top + 14, _GAP : _GAP + 14] = colours[shown[row]]
         _text(column, line, (2 * _GAP + 14, top + 12), INK)
     return column
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.001 or share == 0 else "<0.1%"
 
 
 def _beside(canvas: np.ndarray, column: np.ndarray) -> np.ndarray:

@@ -94,6 +94,11 @@ def write_statistics(path: Path, rows: Iterable[tuple[str, np.ndarray, np.ndarra
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="\n")
 
 
+def percent(share: float) -> str:
+    """A share of the pixels in print; what is there is never 0."""
+    return f"{share:.1%}" if share >= 0.001 or share == 0 else "<0.1%"
+
+
 def _bands(ids: np.ndarray) -> Iterator[np.ndarray]:
     step = max(1, _BAND // ids.shape[1])
     return (ids[top : top + step] for top in range(0, len(ids), step))

@@ -24,6 +24,9 @@ SUMMARY = {
 }
 """Keys of ``ClassScore.compute`` over all classes, with their names in print; bands of object recall come after."""
 
+WIDTH = 96
+"""Characters that the tables need: names of classes are not to be cut off in a pipe."""
+
 
 def summary_table(metrics: Mapping[str, Value], facts: Mapping[str, Any], title: str | None = None) -> Table:
     """Means, OA, fwIoU and object recall with intervals and counts, to be printed by rich."""
