@@ -25,7 +25,9 @@ PIPELINES = [
 class Drawn:
     """A generator that gives out what it was given; flips and blur never happen where nothing is said."""
 
-    def __init__(self, *, flips: tuple[bool, bool] = (False, False), turns: int = 0, sigma: float | None = None) -> None:
+    def __init__(
+        self, *, flips: tuple[bool, bool] = (False, False), turns: int = 0, sigma: float | None = None
+    ) -> None:
         self.chances = [*(0.0 if f else 1.0 for f in flips), 0.0 if sigma else 1.0]
         self.turns, self.sigma = turns, sigma
 

@@ -30,6 +30,7 @@ def test_shipped_recipes_are_valid_and_survive_a_round_trip(name: str) -> None:
         ("transform.scale=[0.9, 1.1]", "transform.scale", (0.9, 1.1)),
         ("loop.ema=null", "loop.ema", None),
         ("data.root=some/where", "data.root", "some/where"),
+        ("loop.steps=9", "loop.epochs", None),  # one length of a training takes the place of the other
     ],
 )
 def test_overrides(override: str, path: str, value: object) -> None:
@@ -50,11 +51,33 @@ def test_overrides(override: str, path: str, value: object) -> None:
         (lambda: load_recipe("repisdnet_sirst", ["loop.epochs"]), "key=value"),
         (lambda: load_recipe("repisdnet_sirst", ["input.men=[1.0]"]), "mean"),
         (lambda: parse_recipe({**SMALL, "losses": []}, "x"), "losses"),
+        (lambda: parse_recipe({**SMALL, "loop": {}}, "x"), "x: loop: give either epochs or steps"),
+        (lambda: parse_recipe({**SMALL, "loop": {"epochs": 1, "steps": 1}}, "x"), "give either epochs or steps"),
+        (lambda: load_recipe("factseg_sirst"), "factseg_isaid"),
+        (lambda: load_recipe("repisdnet_isaid"), "unknown recipe"),
     ],
 )
 def test_what_is_wrong_is_named(call, says: str) -> None:
     with pytest.raises(MotesError, match=says):
         call()
+
+
+def test_labels_of_several_classes_have_defaults_of_their_own() -> None:
+    recipe = parse_recipe({**SMALL, "data": {"classes": "isaid"}}, "x")
+    assert (recipe.task, recipe.transform.name) == ("aerial", "aerial")
+    assert (recipe.validation.protocol, recipe.validation.metric) == ("patch", "miou")
+    chosen = parse_recipe({**SMALL, "data": {"classes": "isaid"}, "validation": {"metric": "oa"}}, "x")
+    assert (chosen.validation.protocol, chosen.validation.metric) == ("patch", "oa")
+    assert parse_recipe(SMALL, "x").task == "irstd"
+
+
+def test_recipes_are_listed_without_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, motes.training.recipe as r; print(len(r.recipe_names())); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and int(done.stdout) == len(recipe_names())
 
 
 def test_a_file_that_is_no_recipe(tmp_path: Path) -> None:

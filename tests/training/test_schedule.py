@@ -8,7 +8,7 @@ from torch import nn
 
 from motes.errors import MotesError
 from motes.training.recipe import OptimizerPart, SchedulePart
-from motes.training.schedule import MovingAverage, create_optimizer, learning_rate
+from motes.training.schedule import MovingAverage, clip_each, create_optimizer, learning_rate, progress
 
 # reference/serankdet/toolbox.md: base 0.01, N 20, w 5, one step an epoch.
 POLY = (
@@ -42,6 +42,38 @@ def test_ends_at_the_minimum_and_never_rises_after_warmup(name: str) -> None:
     assert max(rates) == pytest.approx(0.1) and rates.index(max(rates)) == 20
     assert rates[:20] == sorted(rates[:20]) and rates[20:] == sorted(rates[20:], reverse=True)
     assert rates[-1] == pytest.approx(1e-5)
+
+
+def test_published_rates_of_factseg_and_pfnet() -> None:
+    """reference/factseg/spec.md 7 and reference/pfnet/spec.md 7; ours without ``shift`` are right."""
+    factseg = SchedulePart(name="poly", unit="step", shift=-1)
+    rates = [learning_rate(factseg, 0.007, progress(factseg, k, 4000), 15) for k in range(60000)]
+    assert rates[0] == rates[1] == 0.007
+    for k in (2, 1000, 59999):
+        assert rates[k] == pytest.approx(0.007 * (1 - (k - 1) / 60000) ** 0.9, rel=1e-9)
+    pfnet = SchedulePart(name="poly", unit="epoch", shift=1)
+    rates = [learning_rate(pfnet, 0.007, progress(pfnet, e * 10 + 3, 10), 16) for e in range(16)]
+    assert rates == pytest.approx([0.007 * (1 - (e + 1) / 16) ** 0.9 for e in range(16)])
+    assert rates[-1] == 0
+    right = SchedulePart(name="poly", unit="step")
+    ours = [learning_rate(right, 0.007, progress(right, k, 4000), 15) for k in (0, 1, 59999)]
+    assert ours == pytest.approx([0.007 * (1 - k / 60000) ** 0.9 for k in (0, 1, 59999)])
+    assert 0 < ours[-1] < ours[1] < ours[0] == 0.007
+
+
+@pytest.mark.parametrize("largest", [0.5, 35.0])
+def test_clipping_of_every_tensor_by_itself(largest: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameters = [nn.Parameter(torch.zeros(s)) for s in ((3, 4), (5,), (2,), (1,))]
+    for p, scale in zip(parameters, (10.0, 0.01, 100.0, 0.0), strict=True):
+        p.grad = scale * torch.randn(p.shape, generator=generator)
+    before = [p.grad.clone() for p in parameters if p.grad is not None]
+    clip_each([*parameters, nn.Parameter(torch.zeros(1))], largest)
+    for p, old in zip(parameters, before, strict=True):
+        assert p.grad is not None
+        norm = old.norm()
+        assert torch.allclose(p.grad, old * min(1.0, largest / max(float(norm), 1e-9)))
+    clip_each([], 1.0)
 
 
 def test_steps_and_constant() -> None:

@@ -20,6 +20,7 @@ LAYOUTS = {
     "SIRST-AUG": "serankdet",
     "NUDT-SIRST": "dnanet",
 }
+DATA = ("sirst", "noisy_sirst", "irstd1k", "sirst_aug", "nudt_sirst")
 STANDALONE = ("repisdnet_sirst_small_crops", "repisdnet_sirst_shipped")
 
 LARGE = {"uiunet": 1, "serankdet": 0, "agpcnet": 2, "mtunet": 2}
@@ -32,8 +33,11 @@ TINY = {
 }
 
 
+INFRARED = [n for n in recipe_names() if load_recipe(n).task == "irstd"]
+
+
 def runs() -> list[str]:
-    names = [n for n in recipe_names() if n not in STANDALONE]
+    names = [n for n in INFRARED if n not in STANDALONE]
     left = dict(LARGE)
     chosen = []
     for name in names:
@@ -44,7 +48,11 @@ def runs() -> list[str]:
     return chosen
 
 
-@pytest.mark.parametrize("name", recipe_names())
+def test_every_infrared_network_has_a_recipe_for_every_infrared_data_set() -> None:
+    assert set(INFRARED) == {f"{n}_{d}" for n in motes.list_models("irstd") for d in DATA} | set(STANDALONE)
+
+
+@pytest.mark.parametrize("name", INFRARED)
 def test_names_a_network_a_loss_and_a_data_set_that_exist(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.model.name in motes.list_models("irstd")
