@@ -14,8 +14,10 @@ of a point is computed in one float, so that a fraction of its row moves its col
 it: running variances are the port's unbiased ones here too.
 
 Points are selected, so rounding can exchange two of nearly equal score: another device, precision or the exported file
-may then differ at these points by more than rounding, hence ``export_bounds``. Of equal scores the first in raster
-order are taken, in torch and in ONNX alike.
+may then differ at these points by more than rounding, hence ``export_bounds``. Measured between PyTorch and ONNX
+Runtime with generated weights on ResNet-18: five of seven tiles agree to 2e-5 of the largest logit, two differ, in 355
+of 262,144 and in 1 of 200,704 pixels of the argmax (on the first, PyTorch in float64 differs from float32 as much). Of
+equal scores the first in raster order are taken, in torch and in ONNX alike.
 """
 
 from __future__ import annotations
