@@ -253,13 +253,13 @@ def _checked(path: Path) -> np.ndarray:
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    """[H, W, 1 or 3] uint8 as PNG. Level 3 without a strategy is a third of the work of Pillow's default, for files 3 %
-    larger; level 1 would make them 8 % larger."""
+    """[H, W, 1 or 3] uint8 as PNG: on iSAID 2 to 3 % larger than Pillow's default, in half of its time. Level 3 would
+    take a third of the time, for files up to 10 % larger."""
     import cv2
 
     if pixels.shape[2] == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 5, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_FILTERED]
     data = cv2.imencode(".png", pixels, options)[1]
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.tobytes())
