@@ -72,7 +72,7 @@ def load_backbone(net: nn.Module, state: Mapping[str, Any], where: str = "these 
     """Copies the weights of a backbone alone, or of its classifier, into the backbone of ``net``, strictly.
 
     Args:
-        net: from ``create_model``.
+        net: from ``create_model``, or a backbone of timm's.
         state: name -> array, as ``read_state`` gives it.
         where: the file, for messages.
 
@@ -85,7 +85,7 @@ def load_backbone(net: nn.Module, state: Mapping[str, Any], where: str = "these 
     """
     from motes.layers.backbone import Backbone, load_backbone_weights
 
-    if isinstance(getattr(net, "backbone", None), Backbone):
+    if isinstance(getattr(net, "backbone", net), Backbone):
         return str(load_backbone_weights(net, state, where))
     own = net.state_dict()
     places = {theirs: ours for ours, theirs in backbone_names(module_of(net), own).items()}

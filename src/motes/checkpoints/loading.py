@@ -88,8 +88,9 @@ def identify(
     """Name and variant of the network that a file's tensors are of; ``variant`` where they fit several as well."""
     if stored:
         return stored.name, stored.variant
-    name = model or (best_fit(state) or (None,))[0]
-    if getattr(state, "facts", {}).get("part") or (name and is_backbone_of(name, variant, state)):
+    backbone = getattr(state, "facts", {}).get("part") == "backbone"
+    name = model or (None if backbone else (best_fit(state) or (None,))[0])
+    if backbone or (name and is_backbone_of(name, variant, state)):
         raise CheckpointError(
             f"{path}: holds a backbone alone, not a whole network",
             f"start a training from it with model.backbone_weights={path}, or convert it with --part backbone",

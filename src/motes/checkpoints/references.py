@@ -20,10 +20,12 @@ from motes.checkpoints.pickles import ArrayRef, Machine, RefusedPickleError
 from motes.checkpoints.reading import DAMAGED, check_file, read_state
 from motes.errors import CheckpointError
 from motes.imaging import atomic_path
+from motes.naming import look_up
 
 SUFFIXES = (".npz", ".npy")
 
-GIVEN = ("shape", "input", "image", "mean", "std", "target", "keys", "kept", "override", "weights", "settings", "spots")
+GIVEN = ("shape", "input", "image", "mean", "std", "target", "keys", "kept", "override", "scaled", "factor", "weights",
+         "settings", "spots")  # fmt: skip
 """Entries of a reference that say what goes in (``spots``: a remark); every other one is compared."""
 
 EMBEDDED = "weights/"
@@ -86,6 +88,9 @@ class Reference:
         for change in as_json(text_of(self.given.get("override")) or "[]", self.path):
             for name in (n for n in state if n.endswith(change["suffix"])):
                 state[name] = (state[name] * change["mul"] + change["add"]).astype(state[name].dtype)
+        for name in (str(n) for n in np.atleast_1d(self.given.get("scaled", []))):
+            look_up(f"tensor to scale in {self.path}", name, state, CheckpointError)
+            state[name] = (state[name] * self.given.get("factor", 1.0)).astype(state[name].dtype)
         return {name: value for name, value in state.items() if name not in self.kept}
 
 

@@ -22,7 +22,7 @@ COMMANDS = {
     "recipes": ("train", "List the shipped recipes, or print one."),
     "train": ("train", "Train a network from a recipe; Ctrl-C saves, --resume goes on bit for bit."),
     "evaluate": ("evaluate", "Score weights on a data set under a named protocol."),
-    "convert": ("convert", "Read published weights safely, merge them, and write them with their card."),
+    "convert": ("convert", "Read published weights safely, merge them, write them for motes, torch, Paddle or Jittor."),
     "export": (
         "export",
         "Merge a network, write it as ONNX with its card inside, and compare the file with the network.",

@@ -52,7 +52,7 @@ def convert(
     data: Annotated[Path | None, typer.Option(metavar="ROOT", help="Compare on frames of this data set too.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split.")] = None,
 ) -> None:
-    """Read published weights safely, merge them, and write them with their card, or for another framework.
+    """Read published weights safely, merge them, write them for motes, torch, Paddle or Jittor.
 
     Both networks are run on the same tiles; nothing is written if they disagree, nor if a tensor is missing, left over
     or of another shape.
