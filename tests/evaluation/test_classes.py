@@ -174,7 +174,7 @@ def test_command(motes_run, root: Path, network: Path, tmp_path: Path) -> None: 
     ("words", "says"),
     [
         ("-p dnanet", "unknown protocol for class maps 'dnanet'"),
-        ("-p windw", "unknown protocol 'windw'"),
+        ("-p windw", "unknown protocol 'windw' (did you mean 'window'?)"),
         ("--threshold 0.3", "--threshold is for networks that find targets"),
         ("--save-prob", "--save-prob is for networks that find targets"),
         ("--scales x", "--scales x: expected numbers"),

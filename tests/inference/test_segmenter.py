@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from class_network import CARD, RADIUS, Colours, field, make_onnx
 
+from class_network import CARD, RADIUS, Colours, field, make_onnx
 from motes.cards import Card, InputSpec, Scaling
 from motes.errors import CardError, CheckpointError, ImageError, MotesError
 from motes.imaging import network_input
@@ -131,6 +131,15 @@ def test_small_images_run_whole() -> None:
     found = segmenter()
     found.labels(field(900, 1000)[0])  # less than two windows of 896
     assert found.backend.shapes == [(1, 3, 904, 1000)]
+
+
+@pytest.mark.parametrize("protocol", ["native", "window", "multiscale", "patch", "gaofen"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (130, 3)])
+def test_images_of_any_shape(protocol: str, size: tuple[int, int]) -> None:
+    window = {} if protocol in ("patch", "gaofen") else {"window": 64, "stride": 32}
+    maps = segmenter(protocol=protocol, **window).probabilities(np.full((*size, 3), 90, np.uint8))
+    assert maps.shape == (4, *size)
+    np.testing.assert_allclose(maps.sum(0), 1, atol=1e-5)
 
 
 def test_windows_fit_the_network() -> None:

@@ -248,6 +248,7 @@ def test_protocols() -> None:
     assert set(CLASS_PROTOCOLS) >= {"native", "window", "patch", "pfnet", "multiscale", "gaofen"}
     changed = class_protocol("window").replace(window=256, flip=None)
     assert (changed.window, changed.stride, changed.name) == (256, 146, "window*")
+    assert class_protocol("patch").replace(window=70).stride == 40
     assert class_protocol("window").replace(window=896) is class_protocol("window")
     with pytest.raises(MotesError, match="did you mean 'window'"):
         class_protocol("windw")

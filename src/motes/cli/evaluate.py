@@ -98,8 +98,10 @@ def find_rule(name: str, threshold: float | None) -> Protocol | None:
     """The protocol for targets; None where the name is one for class maps only: the weights decide which is meant."""
     from motes.metrics import CLASS_PROTOCOLS, PROTOCOLS
     from motes.metrics import protocol as find_protocol
+    from motes.naming import look_up
 
-    if name not in PROTOCOLS and name in CLASS_PROTOCOLS:
+    look_up("protocol", name, [*PROTOCOLS, *CLASS_PROTOCOLS])
+    if name not in PROTOCOLS:
         return None
     rule = find_protocol(name)
     return rule if threshold is None else rule.at(threshold)

@@ -65,8 +65,9 @@ class ClassProtocol:
         changes = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
         if not changes:
             return self
-        if "window" in changes and "stride" not in changes and self.window and self.stride > changes["window"]:
-            changes["stride"] = max(1, changes["window"] * self.stride // self.window)
+        window = changes.get("window")
+        if window and "stride" not in changes and self.stride > window:
+            changes["stride"] = max(1, window * self.stride // (self.window or 896))
         return replace(self, name=self.name if self.name.endswith("*") else f"{self.name}*", **changes)
 
 
