@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,18 @@ def test_from_fresh_weights_to_targets(tmp_path: Path, name: str) -> None:
     assert [step.name for step in done if step.status == "skipped"] in ([], ["merge"])
 
 
+def test_class_maps_from_a_deployment_folder(tmp_path: Path) -> None:
+    said: list[Step] = []
+    settings = Settings(steps=30, seeds=1, size=32, backbone="test_resnet")
+    done = chain.smoke("semantic_fpn", None, tmp_path, settings, said.append)
+    assert said == done
+    assert [step.name for step in done] == list(chain.STEPS), str(done[-1])
+    assert [step.status for step in done] == ["ok", "ok", "ok", "skipped", "ok", "ok"]
+    assert done[0].text.endswith("backbone test_resnet")
+    expected = {"deploy/model.onnx", "deploy/model.yml", "deploy/model.parity.json", "evaluation/metrics.json"}
+    assert expected <= files(tmp_path).keys()
+
+
 def test_the_command(motes: Motes, tmp_path: Path) -> None:
     small = ("--steps", 25, "--size", 32, "--seeds", 2, "--threads", 1)
     done = motes("smoke", "repisdnet", *small, "-o", tmp_path / "out")
@@ -79,6 +92,8 @@ BAD = [
     ("smoke repisdnt", "unknown model 'repisdnt' (did you mean 'repisdnet'?)"),
     ("smoke repisdnet --variant deploi", "unknown variant of repisdnet 'deploi' (did you mean 'deploy'?)"),
     ("smoke --all --variant deploy", "--variant deploy is of one network"),
+    ("smoke repisdnet factseq", "unknown model 'factseq' (did you mean 'factseg'?)"),
+    ("smoke factseg --backbone resnet5", "unknown backbone 'resnet5'"),
     ("smoke repisdnet --steps 2", "Input should be greater than or equal to 3"),
     ("smoke repisdnet --lr 0", "--lr is 0, expected a rate above 0"),
     ("smoke repisdnet --size 32 -o {w}", "is not empty"),
@@ -150,7 +165,10 @@ def test_every_step_notices_what_is_wrong(trained: Chain, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         chain, "in_the_field", lambda *a: {**infer(*a), **{f"centroids{i}": np.zeros((0, 2)) for i in (0, 1)}}
     )
-    with pytest.raises(Exception, match="none of them where one is"):
+    with pytest.raises(Exception, match=r"none of them where one is \(after 25 steps running statistics"):
+        trained.infer()
+    trained.settings = replace(trained.settings, steps=chain.SETTLED)
+    with pytest.raises(Exception, match=r"none of them where one is \(more --steps may help"):
         trained.infer()
     assert (net, card) == trained.trained
 
@@ -226,7 +244,7 @@ def test_all_goes_on_and_ends_in_a_table(
     else:
         smoke(every=True)
     log, _, table = capsys.readouterr().out.partition("\n\n")
-    names = list_models("irstd")
+    names = list_models("irstd") + list_models("aerial")
     assert [line.split()[0] for line in log.splitlines()] == names
     rows = [line.split() for line in table.splitlines()[2:]]
     assert [row[0] for row in rows] == names
