@@ -10,9 +10,17 @@ import typer
 from motes.errors import MissingExtraError, MotesError
 
 
+EXAMPLES = """Examples:
+
+  motes train repisdnet_sirst data.root=~/data/sirst loop.epochs=100
+
+  motes train factseg_isaid data.root=~/data/isaid loop.steps=20000
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command(epilog="Example: motes train repisdnet_sirst data.root=~/data/sirst loop.epochs=100")(train)
+    app.command(epilog=EXAMPLES)(train)
     app.command(epilog="Example: motes recipes repisdnet_sirst")(recipes)
 
 
@@ -53,5 +61,6 @@ def recipes(
         recipe = load_recipe(known)
         loop, rate = recipe.loop, f"{recipe.optimizer.name} {recipe.optimizer.lr:g}"
         losses = " + ".join(part.name for part in recipe.losses)
-        rows.append([known, recipe.data.name, recipe.transform.crop, loop.batch_size, loop.epochs, losses, rate])
-    typer.echo(text_table(["recipe", "data", ">crop", ">batch", ">epochs", "loss", "optimiser"], rows))
+        length = f"{loop.steps:,} steps" if loop.steps else f"{loop.epochs} epochs"
+        rows.append([known, recipe.data.name, recipe.transform.crop, loop.batch_size, length, losses, rate])
+    typer.echo(text_table(["recipe", "data", ">crop", ">batch", ">length", "loss", "optimiser"], rows))
