@@ -214,6 +214,8 @@ def test_a_changed_source_is_done_again_and_leaves_nothing_behind(source: Path, 
     mask.unlink()
     gone = run(source, tmp_path / "out")
     assert gone.stale == ["train/P0002"] and gone.made == 0
+    only = prepare(isaid_files(source, ["val"]), tmp_path / "out", ISAID, "pad-split", 48, 32)
+    assert only.stale == [] and only.images == {"val": 2}
 
 
 def test_other_options_and_other_folders_are_refused(source: Path, tmp_path: Path) -> None:

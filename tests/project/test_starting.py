@@ -14,7 +14,7 @@ from motes.cli.app import COMMANDS
 from motes.cli.loading import load
 
 BLOCKER = Path(__file__).resolve().parents[2] / ".ci" / "without_torch.py"
-GROUPS = {"data": ("info", "check", "split", "synthesize"), "plot": ("roc", "pr", "surface")}
+GROUPS = {"data": ("info", "check", "split", "synthesize", "prepare"), "plot": ("roc", "pr", "surface")}
 HELP = [(name,) for name in COMMANDS] + [(group, name) for group, names in GROUPS.items() for name in names]
 
 

@@ -95,7 +95,7 @@ def prepare(
     if masks == "colours" and rule == "pad-split":
         raise DataError("padding has no colour, so masks of colours cannot be padded", "masks of ids, or rule split")
     target = Path(target)
-    skip = SKIPPED.get(table.name, set())
+    skip = SKIPPED.get(table.name.removesuffix("-factseg"), set())
     samples = [s for s in found.samples if s.key not in skip]
     result = Prepared(orphans=[str(o) for o in found.orphans], skipped=[s.key for s in found.samples if s.key in skip])
     settings = {"classes": table.name, "rule": rule, "patch": patch, "stride": stride, "masks": masks}
@@ -118,7 +118,8 @@ def prepare(
         result.made += one.made
         result.kept += one.kept
         result.unknown += [one.unknown] if one.unknown else []
-    result.stale = sorted(manifest.done.keys() - {s.key for s in samples})
+    splits = {s.split for s in samples}
+    result.stale = sorted(k for k in manifest.done.keys() - {s.key for s in samples} if k.partition("/")[0] in splits)
     return result
 
 

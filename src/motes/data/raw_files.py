@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from motes.data.aerial_layouts import COLOURS, INSTANCES
 from motes.data.dataset import Dataset, natural
+from motes.data.roles import role
 from motes.errors import DataError, ImageError, MotesError
 from motes.naming import nearest
 
@@ -149,7 +150,9 @@ def isaid_files(source: Path, splits: Iterable[str] | None = None) -> Found:
 
 
 def dataset_files(data: Dataset, splits: Iterable[str] | None = None) -> Found:
-    """The same for a data set of any layout; samples of no split are ``train``.
+    """The same for a data set of any layout; its train, val and test, or all as ``train`` where it has none.
+
+    A split of another name goes where its role says: ``mine/val`` is ``val``.
 
     Raises:
         DataError: unknown split.
@@ -158,9 +161,11 @@ def dataset_files(data: Dataset, splits: Iterable[str] | None = None) -> Found:
     parts = {s: data.split(s) for s in names} if names else {"train": list(data.samples.values())}
     found = Found([], [_file(p) for p in data.orphan_masks])
     for split, samples in parts.items():
+        name = role(split)[0]
+        part = name if name in ("trainval", "val", "test") else "train"
         for s in samples:
             mask = _file(s.mask) if s.mask else None
-            found.samples.append(RawSample(ROLES.get(split, split.replace("/", "_")), s.name, _file(s.image), mask))
+            found.samples.append(RawSample(part, s.name, _file(s.image), mask))
     return found
 
 
