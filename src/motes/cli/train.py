@@ -9,7 +9,6 @@ import typer
 
 from motes.errors import MissingExtraError, MotesError
 
-
 EXAMPLES = """Examples:
 
   motes train repisdnet_sirst data.root=~/data/sirst loop.epochs=100
