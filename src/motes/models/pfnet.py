@@ -157,11 +157,12 @@ class PointFlow(nn.Module):
         certainty = self.point_matcher(self.down_h(high), self.down_l(low))
         edges = self.edge_final(high - high * resized(self.average(certainty), high))
         maxima, salient = window_maxima(certainty, self.salient, self.windows)
+        exact = torch.promote_types(high.dtype, torch.float32)  # inner products of 256 channels overflow in 16 bits
         with full_precision(high):
-            high, fine = high.float(), low.float()
-            at = strongest(edges.float().flatten(1), self.edge_points)
+            high, fine = high.to(exact), low.to(exact)
+            at = strongest(edges.flatten(1), self.edge_points)
             edge_features = flowed(at_points(high, at), sampled(fine, at, high))
-            brighter = high + high * resized(maxima.float(), high)
+            brighter = high + high * resized(maxima.to(exact), high)
             targets = fine_index(salient, high, low)
             salient_features = flowed(at_points(brighter, salient), at_points(fine, targets))
             result = replaced(fine, fine_index(at, high, low), edge_features)
