@@ -237,7 +237,7 @@ class ClassFolderRun:
 
 def open_image(path: Path, page: int = 0) -> Image:
     """The image, or for a large TIFF one whose pixels are read when they are sliced."""
-    if path.suffix.lower() in (".tif", ".tiff") and path.is_file() and path.stat().st_size > BY_ROWS // 8:
+    if path.suffix.lower() in (".tif", ".tiff") and path.is_file() and path.stat().st_size > BY_ROWS // 64:
         height, width = image_size(path, page)
         if height * width > BY_ROWS:
             from motes.imaging.tiff_rows import tiff_rows
