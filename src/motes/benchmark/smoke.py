@@ -53,6 +53,10 @@ BESIDE = 3.0
 
 FRAMES = 4
 
+SETTLED = 40
+"""Steps after which a network finds in eval mode what it finds in training. Running statistics of batch norms forget a
+tenth of their start a step; before that, at this learning rate, logits of ABC in eval mode are in the hundreds."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -224,8 +228,15 @@ class Chain:
         hits = sum(near(found[f"centroids{i}"], mask) for i, mask in enumerate(masks))
         total = sum(len(found[f"centroids{i}"]) for i in range(len(masks)))
         if not hits:
-            raise MotesError(f"{total} targets found, none of them where one is", "more --steps may help")
+            raise MotesError(f"{total} targets found, none of them where one is", self.more_steps())
         return f"batch of 2, {height}x{width} px: logits within {differs:.1e} of the largest, {hits} targets found"
+
+    def more_steps(self) -> str:
+        """What to do where nothing is found."""
+        steps = self.settings.steps
+        if steps >= SETTLED:
+            return "more --steps may help"
+        return f"after {steps} steps running statistics of batch norms still trail the weights, try --steps {SETTLED}"
 
     def compare(self, frames: np.ndarray, found: dict[str, np.ndarray]) -> tuple[np.ndarray, float]:
         """Logits of the frames in memory, and how far the file's are from them, of the largest; fails if too far."""
@@ -301,9 +312,10 @@ class Chain:
             "transform": {
                 "name": "target", "crop": self.side, "scale": (1, 1), "centred": 0, "flip": 0, "blur": 0,
             },
-            # Target pixels weigh about as much as all others, so that they are found before the background is quiet.
+            # Target pixels weigh a tenth of all others at least, so that they are found before the background is quiet:
+            # at 256 px, with their share as small as it is there, the loss falls by the background alone.
             "losses": [
-                {"name": "bce", "options": {"positive_weight": 50.0}},
+                {"name": "bce", "options": {"positive_weight": 50.0 * max(1.0, (self.side / 128) ** 2)}},
                 {"name": "soft_iou", "options": {"per_image": True}},
             ],
             "optimizer": {"name": "AdamW", "lr": settings.lr},

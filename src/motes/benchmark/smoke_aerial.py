@@ -80,7 +80,7 @@ class AerialChain(Chain):
         objects = truth > 0
         hits = int(np.count_nonzero((labels == truth) & objects))
         if not hits:
-            raise MotesError("no pixel of an object has its class", "more --steps may help")
+            raise MotesError("no pixel of an object has its class", self.more_steps())
         return (
             f"batch of 2, {height}x{width} px: logits within {differs:.1e} of the largest, "
             f"{hits} of {np.count_nonzero(objects)} object pixels right"
