@@ -40,6 +40,9 @@ def _objects(ids: np.ndarray, k: int) -> int:
     above: np.ndarray | None = None
     for top in range(0, len(ids), _BAND):
         mask = np.equal(ids[top : top + _BAND], k).view(np.uint8)
+        if not mask.any():
+            above = None
+            continue
         found, labels = cv2.connectedComponents(mask, connectivity=8)
         first = np.where(labels[0] > 0, labels[0] + count, 0)
         if above is not None:
