@@ -281,6 +281,7 @@ def test_nothing_in_a_dictionary_is_executed(tmp_path: Path) -> None:
         ("rdian", "case-trained-scene", 2e-5),  # an image, statistics and a weight file
         ("serankdet", "case-tiefree-80x112", 1e-4),  # weights that are changed after filling
         ("acm", "case-fpn-tiny-64x64", 2e-5),  # names its file of parameter names
+        ("farseg", "case-scaled-64x64", 2e-5),  # some weights are scaled after filling
     ],
 )
 def test_the_other_kinds_of_case(reference_root: Path, name: str, case: str, limit: float) -> None:

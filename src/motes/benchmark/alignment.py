@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from motes.benchmark.alignment_targets import METRICS, as_target, filled_target, fits, metrics_of, tensor_of
 from motes.benchmark.differences import Limits, Row, compare
 from motes.cards import Card, model_card
 from motes.checkpoints import load_network, load_published, write_safetensors
 from motes.checkpoints.filled import fill_input, fill_state
 from motes.checkpoints.references import EMBEDDED, Reference, read_reference, write_reference
 from motes.errors import CheckpointError, MotesError
-from motes.export.parity import fitting, probabilities
+from motes.export.parity import fitting
 from motes.losses import Sum, create_loss
-from motes.metrics import SegmentationScore
 from motes.models import any_size, create_model
 from motes.naming import look_up
 from motes.training.recipe import Recipe, load_recipe, parse_recipe
@@ -35,7 +35,9 @@ from motes.training.schedule import create_optimizer, learning_rate
 SETTINGS = {"model", "losses", "optimizer", "schedule", "loop", "validation"}
 """The parts of a recipe that decide what is computed."""
 
-METRICS = ("iou", "niou", "pd", "fa")
+LOSSES = {"aerial": ("cross_entropy",)}
+"""Losses of a task where neither the reference nor the command line says them."""
+
 STORED = " from stored logits"
 """Ending of rows that leave our network out: the reference's own logits through our loss and metrics."""
 
@@ -85,8 +87,7 @@ def align(model: str, path: Path, given: Given | None = None, limits: Limits | N
         MotesError: a file or name that is not there, weights that do not fit, nothing to compare.
     """
     given = given or Given()
-    model_card(model)
-    reference = completed(read_reference(path), given)
+    reference = completed(read_reference(path), given, model_card(model).task)
     if not reference.values:
         raise MotesError(
             f"{path}: holds nothing to compare with", "expected arrays such as out0, logits, loss or loss_0"
@@ -142,8 +143,10 @@ def save(
     sides = [fitting(n, card.input) for n in size]
     images = read_plain(given.input) if given.input else fill_input((batch, card.input.channels, *sides))
     check_channels(net, Reference(path, {}, images))
-    shape = (len(images), len(card.classes), *images.shape[2:])
-    target = read_plain(given.target) if given.target else (fill_input(shape, "target") > 0.6).astype(np.float32)
+    if given.target:
+        target = as_target(card.task, read_plain(given.target), given.target)
+    else:
+        target = filled_target(card.task, len(images), len(card.classes), *images.shape[2:])
     settings = settings_of(model, given, None, steps)
     weights = {n: v.numpy().copy() for n, v in net.state_dict().items()}
     values = measured(net, images, target, settings, None)
@@ -177,7 +180,7 @@ def measured(
     Args:
         net: the network.
         images: [B, C, H, W] float32.
-        target: [B, K, H, W]; None: outputs only.
+        target: a mask [B, K, H, W] or class ids [B, H, W]; None: outputs only.
         settings: loss, optimiser, schedule (an epoch is a step), ``loop.epochs`` steps, protocol.
         names: what is asked for; None: everything.
 
@@ -195,23 +198,16 @@ def measured(
         return values
     values |= scored(values["logits"], target, settings)
     if names is None or any(re.fullmatch(r"grad_norms?|(loss|lr)_\d+", n) for n in names):
-        values |= stepped(net, x, torch.from_numpy(np.ascontiguousarray(target, np.float32)), settings)
+        values |= stepped(net, x, tensor_of(target), settings)
     return values
 
 
 def scored(logits: np.ndarray, target: np.ndarray, settings: Recipe) -> dict[str, np.ndarray]:
-    """``loss`` and the metrics of logits [B, K, H, W] against a target of the same shape."""
-    if logits.shape != target.shape:
+    """``loss`` and the metrics of logits [B, K, H, W] against a mask of the same shape, or class ids [B, H, W]."""
+    if not fits(logits, target):
         raise MotesError(f"logits of shape {list(logits.shape)} against a target of {list(target.shape)}")
-    loss = loss_of(settings)(torch.from_numpy(logits), torch.from_numpy(np.ascontiguousarray(target, np.float32)))
-    values = {"loss": np.asarray(loss.item())}
-    if logits.shape[1] == 1:
-        score = SegmentationScore(settings.validation.protocol)
-        for probability, label in zip(probabilities(logits)[:, 0], target[:, 0] > 0.5, strict=True):
-            score.update(probability.astype(np.float32), label)
-        found = score.compute(intervals=False)
-        values |= {m: np.asarray(found[m].value) for m in METRICS if m in found and found[m].value is not None}
-    return values
+    loss = loss_of(settings)(torch.from_numpy(logits), tensor_of(target))
+    return {"loss": np.asarray(loss.item()), **metrics_of(logits, target, settings.validation.protocol)}
 
 
 def stepped(net: nn.Module, images: Tensor, target: Tensor, settings: Recipe) -> dict[str, np.ndarray]:
@@ -238,7 +234,7 @@ def stepped(net: nn.Module, images: Tensor, target: Tensor, settings: Recipe) ->
     return values
 
 
-def completed(reference: Reference, given: Given) -> Reference:
+def completed(reference: Reference, given: Given, task: str) -> Reference:
     """The reference with what the command line adds."""
     if given.input is not None:
         reference.input = np.ascontiguousarray(read_plain(given.input), np.float32)
@@ -246,8 +242,8 @@ def completed(reference: Reference, given: Given) -> Reference:
             raise CheckpointError(f"{given.input}: has shape {list(reference.input.shape)}, expected [B, C, H, W]")
     if given.target is not None:
         reference.target = read_plain(given.target)
-    if reference.target is not None and reference.target.ndim == 3:
-        reference.target = reference.target[:, None]
+    if reference.target is not None:
+        reference.target = as_target(task, reference.target, given.target or reference.path)
     for theirs, ours in given.rename.items():
         look_up(f"tensor in {reference.path}", theirs, reference.values, CheckpointError)
         reference.values[ours] = reference.values.pop(theirs)
@@ -274,7 +270,7 @@ def wanted(reference: Reference) -> set[str]:
 def from_stored_logits(reference: Reference, settings: Recipe) -> dict[str, np.ndarray]:
     """Our loss and metrics of the reference's own logits, where it has them: these two apart from the network."""
     logits, target = reference.values.get("logits"), reference.target
-    if logits is None or target is None or logits.shape != target.shape:
+    if logits is None or target is None or not fits(logits, target):
         return {}
     found = scored(np.ascontiguousarray(logits, np.float32), target, settings)
     return {f"{name}{STORED}": value for name, value in found.items() if name in reference.values}
@@ -299,7 +295,7 @@ def settings_of(model: str, given: Given, reference: Reference | None, steps: in
     else:
         values = {
             "model": {"name": model},
-            "losses": [{"name": "bce"}, {"name": "soft_iou"}],
+            "losses": [{"name": n} for n in LOSSES.get(model_card(model).task, ("bce", "soft_iou"))],
             "optimizer": {"name": "SGD", "lr": 0.001, "options": {"momentum": 0.9, "weight_decay": 1e-4}},
             "schedule": {"name": "poly"},
             "loop": {"epochs": 1},
