@@ -134,9 +134,17 @@ def preprocessing(spec: InputSpec) -> list[dict[str, Any]]:
 
 def limits(scaling: Scaling) -> dict[str, Any]:
     """What ``low`` and ``high`` are, see ``motes.cards.Scaling``."""
-    known = {"range": "0 and the largest count of the type", "minmax": "the image's smallest and largest count"}
-    found = {k: v for k, v in dataclasses.asdict(scaling).items() if v is not None and v is not False}
-    return {**found, "meaning": known[scaling.method]} if scaling.method in known else found
+    low, high = scaling.low, scaling.high
+    meaning = {
+        "range": "low and high: 0 and the largest count of the type (0 and 1 for floats)",
+        "bits": f"low and high: 0 and 2^{scaling.bits} - 1",
+        "fixed": f"low and high: {low} and {high} counts",
+        "minmax": "low and high: the image's smallest and largest count",
+        "maximum": "low and high: 0 and the image's largest count",
+        "percentile": f"low and high: the {low}th and {high}th percentile of the image",
+        "robust": f"low: median - {low} s, high: median + {high} s, with s = (84th - 16th percentile) / 2 of the image",
+    }[scaling.method]
+    return {"method": scaling.method, "meaning": meaning, "limited to 0 and 1": scaling.clip}
 
 
 def postprocessing(card: Card, several: bool) -> list[dict[str, Any]]:
