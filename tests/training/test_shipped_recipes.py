@@ -49,7 +49,7 @@ def runs() -> list[str]:
 
 
 def test_every_infrared_network_has_a_recipe_for_every_infrared_data_set() -> None:
-    assert set(INFRARED) == {f"{n}_{d}" for n in motes.list_models("irstd") for d in DATA} | set(STANDALONE)
+    assert set(INFRARED) >= {f"{n}_{d}" for n in motes.list_models("irstd") for d in DATA} | set(STANDALONE)
 
 
 @pytest.mark.parametrize("name", INFRARED)
