@@ -26,11 +26,13 @@ SMALL = {"blocks": 1}
         ("alcnet", "globalsk-globalsk", {}),
         ("alcnet", "basicirstd", SMALL),
         ("agpcnet", None, {"scales": (3,)}),
+        ("pfnet", None, {"backbone": "resnet10t"}),
+        ("deeplabv3", None, {"backbone": "resnet10t", "output_stride": 32}),
     ],
 )
 def test_networks_with_pooled_gates(name: str, variant: str | None, options: dict) -> None:
     net = motes.create_model(name, variant, **options)
-    x = torch.rand(2, net.card.input.channels, 80, 80)
+    x = torch.rand(2, net.card.input.channels, 96, 96)
     assert net.train()(x)[0].isfinite().all()
     with pytest.raises(MotesError, match="cannot train on a batch of one frame") as error:
         net(x[:1])

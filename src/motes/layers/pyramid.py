@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motes.errors import CardError
+from motes.layers.pooled_norm import PooledNorm
 from motes.naming import look_up
 
 WINDOWS = ("adaptive", "fixed")
@@ -86,7 +87,9 @@ class PyramidPooling(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(
             nn.Sequential(
-                pooling(side, windows), nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+                pooling(side, windows),
+                nn.Conv2d(in_channels, channels, 1, bias=False),
+                (PooledNorm if side == 1 else nn.BatchNorm2d)(channels),
             )
             for side in bins
         )

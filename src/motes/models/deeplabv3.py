@@ -15,6 +15,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from motes.errors import CardError
 from motes.layers.backbone import create_backbone
+from motes.layers.pooled_norm import PooledNorm
 
 PUBLISHED_NAMES = [(r"^backbone\.(?!body\.)", "backbone.body.")]
 UNUSED_NAMES = [r"^aux_classifier\."]
@@ -50,6 +51,8 @@ class DeepLabV3(nn.Module):
         options = {} if output_stride == 32 else {"output_stride": output_stride}
         self.backbone = create_backbone(backbone, in_channels, **options)
         self.classifier = DeepLabHead(self.backbone.channels[-1], num_classes, RATES[output_stride])
+        pooled = self.classifier[0].convs[-1]
+        pooled[2] = PooledNorm(pooled[2].num_features)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor]:
         logits = self._logits(images)

@@ -9,6 +9,7 @@ from torch import nn
 
 from motes.cards import model_card
 from motes.checkpoints import load_published, read_state
+from motes.checkpoints.backbones import load_backbone
 from motes.errors import CheckpointError, MotesError
 from motes.models import create_model
 from motes.training.recipe import Recipe
@@ -48,12 +49,12 @@ def load_start(net: nn.Module, recipe: Recipe) -> str:
         return f"weights of {part.init}"
     if part.backbone_weights in (None, "none"):
         return f"weights drawn by chance, seed {recipe.loop.seed}"
-    from motes.layers.backbone import load_backbone_weights
-
     if part.backbone_weights != "imagenet":
         path = Path(part.backbone_weights).expanduser()
-        report = load_backbone_weights(net, read_state(path), str(path))
+        report = load_backbone(net, read_state(path), str(path))
         return f"a backbone of {report}; the rest drawn by chance, seed {recipe.loop.seed}"
+    from motes.layers.backbone import load_backbone_weights
+
     try:
         report = load_backbone_weights(net, "imagenet")
     except CheckpointError as e:
