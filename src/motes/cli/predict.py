@@ -47,7 +47,7 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished images again.")] = False,
     limit_threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to use.")] = None,
 ) -> None:
-    """Give every pixel of images its class.
+    """Give every pixel of aerial images its class.
 
     Writes id/, colour/, overlays/ and classes.csv into the folder OUT. Images that are finished there are skipped, so
     an interrupted run goes on with the same command. Exit code 1: some files could not be read, all others are done.
