@@ -139,6 +139,28 @@ def test_variant_that_the_file_is_not(state: dict[str, np.ndarray], tmp_path: Pa
         load_network(file, "repisdet")
 
 
+@pytest.mark.parametrize("name", ["factseg", "farseg"])
+def test_published_weights_keep_their_authors_ids(name: str, tmp_path: Path) -> None:
+    from motes.data.classes import class_table
+    from motes.inference.class_run import id_order
+
+    official = class_table("isaid")
+    options = {"backbone": "resnet10t"}
+    net = motes.create_model(name, **options)
+    torch.save(net.state_dict(), tmp_path / "published.pth")
+    write_safetensors(tmp_path / "ours.safetensors", net.state_dict(), net.card)
+    loaded, card = load_network(tmp_path / "published.pth", name, options=options)
+    assert loaded.card == card
+    order = id_order(card.classes, official)  # what evaluation and --classes make of its ids
+    assert order is not None
+    assert order[:16].tolist() == [0, 1, 12, *range(3, 12), 2, 13, 14, 15]
+    assert load_network(tmp_path / "ours.safetensors")[1].classes == official.names
+    six = motes.create_model(name, num_classes=6, **options)
+    torch.save(six.state_dict(), tmp_path / "six.pth")
+    other = load_network(tmp_path / "six.pth", name, options={**options, "num_classes": 6})[1]
+    assert other.classes == six.card.classes
+
+
 def test_card_decides_bands_and_form(tmp_path: Path) -> None:
     net = motes.create_model("repisdnet", variant="deploy", in_channels=1)
     card = net.card.replace(threshold=0.7, training={"data": "SIRST"})

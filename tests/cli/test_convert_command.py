@@ -61,7 +61,7 @@ def test_to_another_framework_and_back(motes: Motes, published: Path, tmp_path: 
 def test_paddlers_names_and_class_ids(motes: Motes, factseg: Path, tmp_path: Path) -> None:
     done = motes("convert", factseg, *SMALL, "--to", "pdparams", cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
-    assert "authors' own weights need --swap-classes" in done.out
+    assert "classes are in the authors' order; --swap-classes puts them in the data set's" in done.out
     paddle = pickle.loads((tmp_path / "factseg.pdparams").read_bytes())
     assert {"fgfpn.inner_blocks.0.weight", "resencoder.resnet.bn1._mean", "fg_cls.weight"} <= paddle.keys()
 
@@ -75,6 +75,8 @@ def test_paddlers_names_and_class_ids(motes: Motes, factseg: Path, tmp_path: Pat
         assert np.array_equal(ours[f"fg_cls.{leaf}"], theirs[f"fg_cls.{leaf}"][order])
         assert np.array_equal(ours[f"bi_cls.{leaf}"], theirs[f"bi_cls.{leaf}"])
 
+    done = motes("convert", "a.safetensors", "-o", "as-is.pth", cwd=tmp_path)
+    assert "as only .safetensors can say: read back they are taken for the authors'" in done.out
     done = motes("convert", "a.safetensors", "--swap-classes", "-o", "back.pth", cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     back = read_state(tmp_path / "back.pth")

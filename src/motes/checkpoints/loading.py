@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from motes.cards import Card, model_card
 from motes.checkpoints.backbones import is_backbone_of
-from motes.checkpoints.matching import best_fit, described, load_published, published_to_own, skeleton
+from motes.checkpoints.matching import best_fit, described, load_published, module_of, published_to_own, skeleton
 from motes.checkpoints.reading import read_card, read_state
 from motes.errors import CardError, CheckpointError
 from motes.naming import look_up
@@ -29,7 +29,8 @@ def load_network(
     """The network of a weight file, in eval mode, and its card.
 
     Name, variant, bands and classes come from the file's card; a file without one (published weights) is told by the
-    names of its tensors, and its card is then the network's own.
+    names of its tensors, and its card is then the network's own, with the classes in the order of the published weights
+    (``PUBLISHED_CLASSES`` in the network's file) where that is not the data set's.
 
     Args:
         path: any file that ``read_state`` reads.
@@ -74,6 +75,7 @@ def load_network(
         net = create_model(name, found, stored.input.channels, len(stored.classes), **own_options(stored, name, found))
     else:
         net = create_model(name, found, **(options or {}))
+        net.card = net.card.replace(classes=published_order(net) or net.card.classes)
     load_published(net, state, str(path), absent).eval()
     card = stored or net.card
     form, kept = getattr(net, "form", card.form), own_options(card, name, found)
@@ -120,6 +122,15 @@ def variant_of(name: str, state: Mapping[str, Any], wanted: str | None = None) -
     variants = (None, *model_card(name).variants)
     scores = {v: fit(fitted(own_state, skeleton(name, v)[1]), skeleton(name, v)[1]) for v in variants}
     return max(variants, key=lambda v: (scores[v], v == wanted))
+
+
+def published_order(net: nn.Module) -> tuple[str, ...] | None:
+    """The classes of ``net`` in the order in which its authors number them; None where that is its own card's.
+
+    Also None where its classes are others than the published ones.
+    """
+    order = tuple(getattr(module_of(net), "PUBLISHED_CLASSES", ()))
+    return order if sorted(order) == sorted(net.card.classes) else None
 
 
 def own_options(card: Card, name: str, variant: str | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from motes.checkpoints.backbones import (
     load_backbone,
     network_of_backbone,
 )
-from motes.checkpoints.loading import sha256
+from motes.checkpoints.loading import published_order, sha256
 from motes.checkpoints.matching import (
     abbreviated,
     best_fit,
@@ -76,13 +76,10 @@ def convert(
     from motes.models.backend import TorchBackend
 
     output = output_path(source, output, to)
-    stored = read_card(source)
     net, card = load_network(source, model, variant, options=options, absent=absent)
     notes = notes_on(net, read_state(source), source, absent)
-    if swap_classes:
-        card = swapped(net, stored is None)
-    elif stored is None and hasattr(module_of(net), "PUBLISHED_CLASSES"):
-        notes.append("classes taken to be in the data set's order; the authors' own weights need --swap-classes")
+    card = swapped(net) if swap_classes else card
+    notes += note_on_classes(net, format_of(output), swap_classes)
     form = form or ("deploy" if hasattr(net, "reparameterize") else card.form)
     merged = change_form(net, form)
     new_card = card.replace(variant=merged.card.variant, form=form, options=merged.card.options)
@@ -186,17 +183,15 @@ def of_backbone_alone(
     return None if holds_more(module_of(net), net.state_dict(), state) else (model, variant)
 
 
-def swapped(net: nn.Module, published: bool) -> Any:
+def swapped(net: nn.Module) -> Any:
     """Exchanges the outputs of classes between the authors' order and the data set's, in place; the new card.
 
-    FactSeg's and FarSeg's authors number storage tanks and roundabouts (2 and 12 of iSAID) the other way round.
-
-    Args:
-        net: a network whose file has ``PUBLISHED_CLASSES``, the order of its published weights.
-        published: the weights came without a card and are taken to be in the authors' order; else the card tells.
+    FactSeg's and FarSeg's authors number storage tanks and roundabouts (2 and 12 of iSAID) the other way round. Which
+    order it is now, the card says (that of a file without a card: the authors', see ``load_network``).
 
     Raises:
         MotesError: a network whose authors number the classes as the data set does.
+        CardError: other classes than the published ones.
     """
     from motes.models.class_order import reorder_classes
 
@@ -204,9 +199,21 @@ def swapped(net: nn.Module, published: bool) -> Any:
     if authors is None:
         raise MotesError(f"{net.card.name}: its authors number the classes as the data set does, nothing to swap")
     official = model_card(net.card.name).classes
-    if published:
-        net.card = net.card.replace(classes=tuple(authors))
     return reorder_classes(net, official if tuple(net.card.classes) == tuple(authors) else authors).card
+
+
+def note_on_classes(net: nn.Module, kind: str, swap: bool) -> list[str]:
+    """In whose order the classes are written, where a reader could take them for the other's."""
+    authors = published_order(net)
+    if authors is None:
+        return []
+    if tuple(net.card.classes) == authors:
+        return [] if swap else ["classes are in the authors' order; --swap-classes puts them in the data set's"]
+    if kind == "safetensors":
+        return []
+    return [
+        "classes are in the data set's order, as only .safetensors can say: read back they are taken for the authors'"
+    ]
 
 
 def written_names(net: nn.Module, kind: str) -> dict[str, str]:
