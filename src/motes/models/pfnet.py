@@ -11,7 +11,7 @@ Segmentation", CVPR 2021, arXiv 2103.06564. Two public code bases, which differ:
 Reproduced because weights need it: the strides of the dilated stages are kept (output stride 32 all the same), and
 Res2Net has no dilation; edge points may be overwritten by salient ones; with a fractional ratio of heights the target
 of a point is computed in one float, so that a fraction of its row moves its column. Corrected because no weight needs
-it: running variances are the port's unbiased ones here too.
+it: running variances are unbiased in all variants, where the port takes biased ones.
 
 Points are selected, so rounding can exchange two of nearly equal score: another device, precision or the exported file
 may then differ at these points by more than rounding, hence ``export_bounds``. Measured between PyTorch and ONNX
