@@ -29,10 +29,10 @@ def contest(
     model: Annotated[str | None, typer.Option(help="The network, where the file does not tell.")] = None,
     variant: Annotated[str | None, typer.Option(help="Its variant.")] = None,
 ) -> None:
-    """Write the masks of a contest: OUT/<stem>.png, 8-bit grey, 0 or 255, of each image's size.
+    """Write the masks of a contest from a folder of images, as its judge runs an entry.
 
-    Nothing is fetched. An .onnx file runs on the CPU, other weights on a GPU where there is one. Exit code 1: some
-    files could not be read, all others are done.
+    OUT/<stem>.png: 8-bit grey, 0 or 255, of each image's size. Nothing is fetched. An .onnx file runs on the CPU,
+    other weights on a GPU where there is one. Exit code 1: some files could not be read, all others are done.
     """
     from motes.cli.evaluate import load
     from motes.cli.progress import progress

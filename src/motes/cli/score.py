@@ -41,7 +41,7 @@ def score_command(
     merge: Annotated[bool, typer.Option("--merge", help="Put shards together: motes score --merge OUT1 OUT2.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
-    """Score probability maps or masks of any method against ground truth; with --classes, class maps.
+    """Score maps or masks of any method against ground truth; with --classes, class maps.
 
     Maps and masks are paired by file name; endings like _Pred or _pixels0 do not matter. Exit 1 where an image could
     not be scored: the others are, and the list says which.
