@@ -82,4 +82,7 @@ def log_joint_probability(classes: Tensor, foreground: Tensor) -> Tensor:
     with full_precision(classes):
         classes, foreground = classes.float(), foreground.float()
         joint = torch.cat([classes[:, :1] - foreground, classes[:, 1:]], dim=1)
+        if torch.onnx.is_in_onnx_export():  # the same in parts: five times as fast as ONNX Runtime's LogSoftmax
+            joint = joint - joint.amax(dim=1, keepdim=True)
+            return joint - joint.exp().sum(dim=1, keepdim=True).log()
         return torch.log_softmax(joint, dim=1)
