@@ -18,7 +18,7 @@ import yaml
 
 import motes.training.loop as loop_module
 from motes.cards import Card
-from motes.checkpoints import load_network
+from motes.checkpoints import load_network, write_safetensors
 from motes.data import open_dataset
 from motes.data.aerial_scenes import scene
 from motes.data.classes import class_table
@@ -27,8 +27,12 @@ from motes.errors import InterruptedRun, MotesError
 from motes.evaluation.classes import score_classes
 from motes.imaging import write_image
 from motes.layers.backbone import create_backbone
+from motes.models import create_model
 from motes.models.backend import TorchBackend
+from motes.models.class_order import AUTHORS_CLASSES, reorder_classes
 from motes.training import start
+from motes.training.network import load_start, make_network
+from motes.training.recipe import parse_recipe
 
 TINY = {"backbone": "test_resnet"}  # of timm, 0.4 million parameters
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
@@ -178,6 +182,23 @@ def test_two_processes_score_as_one(data: Path, tmp_path: Path) -> None:
     for key, value in alone.compute(intervals=False).items():
         if f"val_{key}" in logged:
             assert float(logged[f"val_{key}"]) == value.value
+
+
+def test_starts_from_weights_that_number_the_classes_otherwise(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = create_model("semantic_fpn", backbone="test_resnet").eval()
+    official = net.card.classes
+    assert sorted(AUTHORS_CLASSES) == sorted(official) and official != AUTHORS_CLASSES
+    images = torch.randn(1, 3, 64, 64)
+    before = net(images)
+    reorder_classes(net, AUTHORS_CLASSES)
+    file = tmp_path / "authors.safetensors"
+    write_safetensors(file, {k: v.numpy() for k, v in net.state_dict().items()}, net.card)
+    text = recipe(tmp_path)
+    text["model"]["init"] = str(file)
+    made = make_network(parse_recipe(text, "test"))
+    assert "order of the data" in load_start(made, parse_recipe(text, "test"))
+    assert made.card.classes == official and torch.equal(made.eval()(images), before)
 
 
 def test_starts_from_a_backbone_file_and_resumes_without_it(data: Path, tmp_path: Path) -> None:

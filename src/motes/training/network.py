@@ -10,8 +10,11 @@ from torch import nn
 from motes.cards import model_card
 from motes.checkpoints import load_published, read_state
 from motes.checkpoints.backbones import load_backbone
+from motes.checkpoints.loading import published_order
+from motes.checkpoints.reading import read_card
 from motes.errors import CheckpointError, MotesError
 from motes.models import create_model
+from motes.models.class_order import reorder_classes
 from motes.training.recipe import Recipe
 from motes.training.selection import classes_of
 
@@ -46,7 +49,7 @@ def load_start(net: nn.Module, recipe: Recipe) -> str:
     part = recipe.model
     if part.init:
         load_published(net, read_state(Path(part.init)), part.init)
-        return f"weights of {part.init}"
+        return f"weights of {part.init}{in_own_order(net, part.init)}"
     if part.backbone_weights in (None, "none"):
         return f"weights drawn by chance, seed {recipe.loop.seed}"
     if part.backbone_weights != "imagenet":
@@ -63,3 +66,14 @@ def load_start(net: nn.Module, recipe: Recipe) -> str:
             "give a downloaded file, model.backbone_weights=PATH, or start from chance, model.backbone_weights=none",
         ) from None
     return f"an ImageNet backbone, {report}; the rest drawn by chance, seed {recipe.loop.seed}"
+
+
+def in_own_order(net: nn.Module, file: str) -> str:
+    """Puts loaded class channels that the file numbers otherwise in the order of ``net``'s card; what to say of it."""
+    stored, wanted = read_card(Path(file)), net.card.classes
+    held = stored.classes if stored else published_order(net)
+    if held is None or held == wanted or sorted(held) != sorted(wanted):
+        return ""
+    net.card = net.card.replace(classes=held)
+    reorder_classes(net, wanted)
+    return ", its classes put in the order of the data"
