@@ -167,7 +167,7 @@ def test_every_step_notices_what_is_wrong(trained: Chain, monkeypatch: pytest.Mo
     )
     with pytest.raises(Exception, match=r"none of them where one is \(after 25 steps running statistics"):
         trained.infer()
-    trained.settings = replace(trained.settings, steps=chain.SETTLED)
+    monkeypatch.setattr(trained, "settings", replace(trained.settings, steps=chain.SETTLED))
     with pytest.raises(Exception, match=r"none of them where one is \(more --steps may help"):
         trained.infer()
     assert (net, card) == trained.trained
