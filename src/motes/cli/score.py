@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,30 +59,39 @@ def score_command(
         score_class_maps(folders, output, classes, split, names, shard, merge, as_json)
         return
     if merge:
-        score, run = _merged(folders)
+        from motes.metrics import SegmentationScore
+
+        score, run = merged(folders, SegmentationScore, lambda part: part.names)
     else:
-        if len(folders) != 2:
-            raise DataError(
-                f"got {len(folders)} folders, expected two: PRED_DIR GT_DIR", "to put shards together, add --merge"
-            )
         rule = find_rule(protocol, threshold)
-        pairs, masks = find_pairs(folders[0], folders[1], split, names, shard)
-        score, failed, notes = score_pairs(pairs, rule, scale, logits)
-        run = {
-            "data": str(folders[1]),
-            "split": split or (names.stem if names else None),
-            "model": None,
-            "weights_sha256": None,
-            "predictions": str(folders[0]),
-            "shard": shard,
-            "missing": pairs.missing,
-            "without_mask": len(pairs.extra) if len(masks) == len(pairs.pairs) + len(pairs.missing) else 0,
-            "failed": failed,
-            "notes": notes,
-        }
+        pairs, run = compared(folders, split, names, shard)
+        score, run["failed"], run["notes"] = score_pairs(pairs, rule, scale, logits)
     _write(output, run, score, as_json)
     if run["missing"] or run["failed"]:
         raise typer.Exit(1)
+
+
+def compared(
+    folders: list[Path], split: str | None, names: Path | None, shard: str | None
+) -> tuple[Pairs, dict[str, Any]]:
+    """The pairs of PRED_DIR and GT_DIR, and what metrics.json says of them."""
+    from motes.errors import DataError
+
+    if len(folders) != 2:
+        raise DataError(
+            f"got {len(folders)} folders, expected two: PRED_DIR GT_DIR", "to put shards together, add --merge"
+        )
+    pairs, masks = find_pairs(folders[0], folders[1], split, names, shard)
+    return pairs, {
+        "data": str(folders[1]),
+        "split": split or (names.stem if names else None),
+        "model": None,
+        "weights_sha256": None,
+        "predictions": str(folders[0]),
+        "shard": shard,
+        "missing": pairs.missing,
+        "without_mask": len(pairs.extra) if len(masks) == len(pairs.pairs) + len(pairs.missing) else 0,
+    }
 
 
 def find_rule(name: str, threshold: float | None) -> Protocol:
@@ -245,39 +254,42 @@ def _fitted(label, shape: tuple[int, ...], rule: Protocol, map_file: Path, mask_
     raise DataError(f"{map_file} is {mine} and its mask {mask_file.name} {theirs}, expected the same size", hint)
 
 
-def _merged(folders: list[Path]) -> tuple[SegmentationScore, dict[str, Any]]:
+def merged(folders: list[Path], kind: Any, images: Callable[[Any], Sequence[str]]) -> tuple[Any, dict[str, Any]]:
+    """The outputs of several shards as one score of a ``kind``, whose images' names ``images`` gives."""
     import json
     import zipfile
 
     import numpy as np
 
     from motes.errors import DataError
-    from motes.metrics import SegmentationScore
 
-    total: SegmentationScore | None = None
+    total: Any = None
     run: dict[str, Any] = {}
     for folder in folders:
         try:
             with np.load(folder / "state.npz", allow_pickle=False) as file:
-                score = SegmentationScore.from_state(dict(file))
+                score = kind.from_state(dict(file))
             part = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["run"]
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(
                 f"{folder} holds no state.npz and metrics.json, expected an output of motes score"
             ) from None
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
-            raise DataError(f"{folder}: state.npz or metrics.json is damaged: {e}") from None
+            raise DataError(
+                f"{folder}: state.npz or metrics.json is damaged, or not of the same kind of maps: {e}",
+                "class maps are merged with --classes, others without",
+            ) from None
         if total is None:
             total, run = score, part
             continue
-        twice = sorted(set(total.names) & set(score.names) - {""})
+        twice = sorted(set(images(total)) & set(images(score)) - {""})
         if twice:
             raise DataError(f"{folder} holds '{twice[0]}', which an earlier folder holds too", "merge disjoint shards")
         total.merge(score)
         run["missing"] = run["missing"] + part["missing"]
         run["failed"] = run["failed"] | part["failed"]
-        run["notes"] = list(dict.fromkeys(run["notes"] + part["notes"]))
-    assert total is not None  # typer asks for one folder at least
+        if "notes" in part:
+            run["notes"] = list(dict.fromkeys(run["notes"] + part["notes"]))
     return total, run | {"shard": None}
 
 
@@ -318,6 +330,11 @@ def _write(output: Path, run: dict[str, Any], score: SegmentationScore, as_json:
         for line in report.notes(facts) + run["notes"]:
             typer.echo(line)
         typer.echo(f"written: {output / 'metrics.json'}, per_image.csv, curves.json")
+    tell_what_is_left_out(run)
+
+
+def tell_what_is_left_out(run: dict[str, Any]) -> None:
+    """One line on stderr for each image that could not be scored, and for maps or masks without the other."""
     for name, reason in run["failed"].items():
         typer.echo(f"not scored: {name}: {reason}", err=True)
     if run["missing"]:

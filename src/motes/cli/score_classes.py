@@ -24,32 +24,18 @@ def score_class_maps(
     as_json: bool,
 ) -> None:
     """Scores a folder of class maps, or puts shards together. Exit 1 where an image could not be scored."""
-    from motes.cli.score import find_pairs
+    from motes.cli.score import compared, merged
     from motes.data.classes import class_table
-    from motes.errors import DataError
 
     table = class_table(classes)
     if merge:
-        score, run = _merged(folders)
+        from motes.metrics import ClassScore
+
+        score, run = merged(folders, ClassScore, lambda part: part.images)
     else:
-        if len(folders) != 2:
-            raise DataError(
-                f"got {len(folders)} folders, expected two: PRED_DIR GT_DIR", "to put shards together, add --merge"
-            )
-        pairs, masks = find_pairs(folders[0], folders[1], split, names, shard)
-        score, failed = score_pairs(pairs, table)
-        run = {
-            "data": str(folders[1]),
-            "split": split or (names.stem if names else None),
-            "model": None,
-            "weights_sha256": None,
-            "predictions": str(folders[0]),
-            "class_table": table.name,
-            "shard": shard,
-            "missing": pairs.missing,
-            "without_mask": len(pairs.extra) if len(masks) == len(pairs.pairs) + len(pairs.missing) else 0,
-            "failed": failed,
-        }
+        pairs, run = compared(folders, split, names, shard)
+        run["class_table"] = table.name
+        score, run["failed"] = score_pairs(pairs, table)
     _write(output, run, score, as_json)
     if run["missing"] or run["failed"]:
         raise typer.Exit(1)
@@ -85,44 +71,10 @@ def score_pairs(pairs: Pairs, table: ClassTable) -> tuple[ClassScore, dict[str, 
     return score, failed
 
 
-def _merged(folders: list[Path]) -> tuple[ClassScore, dict[str, Any]]:
-    import json
-    import zipfile
-
-    import numpy as np
-
-    from motes.errors import DataError
-    from motes.metrics import ClassScore
-
-    total: ClassScore | None = None
-    run: dict[str, Any] = {}
-    for folder in folders:
-        try:
-            with np.load(folder / "state.npz", allow_pickle=False) as file:
-                score = ClassScore.from_state(dict(file))
-            part = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["run"]
-        except (FileNotFoundError, NotADirectoryError):
-            raise DataError(
-                f"{folder} holds no state.npz and metrics.json, expected an output of motes score --classes"
-            ) from None
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
-            raise DataError(f"{folder}: state.npz or metrics.json is damaged, or not of class maps: {e}") from None
-        if total is None:
-            total, run = score, part
-            continue
-        twice = sorted(set(total.images) & set(score.images) - {""})
-        if twice:
-            raise DataError(f"{folder} holds '{twice[0]}', which an earlier folder holds too", "merge disjoint shards")
-        total.merge(score)
-        run["missing"] = run["missing"] + part["missing"]
-        run["failed"] = run["failed"] | part["failed"]
-    assert total is not None  # typer asks for one folder at least
-    return total, run | {"shard": None}
-
-
 def _write(output: Path, run: dict[str, Any], score: ClassScore, as_json: bool) -> None:
     import numpy as np
 
+    from motes.cli.score import tell_what_is_left_out
     from motes.imaging import atomic_path
     from motes.metrics import report
     from motes.metrics.class_report import WIDTH, class_notes, class_table, summary_table
@@ -145,12 +97,4 @@ def _write(output: Path, run: dict[str, Any], score: ClassScore, as_json: bool) 
         for line in class_notes(facts):
             typer.echo(line)
         typer.echo(f"written: {output / 'metrics.json'}, per_image.csv")
-    for name, reason in run["failed"].items():
-        typer.echo(f"not scored: {name}: {reason}", err=True)
-    if run["missing"]:
-        few = ", ".join(run["missing"][:5]) + (", ..." if len(run["missing"]) > 5 else "")
-        typer.echo(
-            f"no map for {len(run['missing'])} masks, which were left out: {few} (all in metrics.json)", err=True
-        )
-    if run["without_mask"]:
-        typer.echo(f"{run['without_mask']} maps have no mask and were left out", err=True)
+    tell_what_is_left_out(run)
