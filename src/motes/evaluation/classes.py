@@ -17,7 +17,7 @@ from motes.data.labels import read_labels, write_labels
 from motes.data.windows import different_sizes
 from motes.errors import DataError
 from motes.evaluation.class_gallery import ClassGallery
-from motes.evaluation.run import overlap
+from motes.evaluation.run import overlap, what_ran
 from motes.imaging import image_size, resize
 from motes.inference.backend import Backend
 from motes.inference.class_run import background_of, id_order, open_image
@@ -105,12 +105,7 @@ def evaluate_classes(
         "class_table": table.name,
         "protocol": rule.name,
         "rules": _plain(rule),
-        "model": backend.card.name,
-        "variant": backend.card.variant,
-        "form": backend.card.form,
-        "options": dict(backend.card.options),
-        "weights_sha256": weights_sha256,
-        "training": {k: v for k, v in backend.card.training.items() if k != "frames"},
+        **what_ran(backend.card, weights_sha256),
         "masks": {name: str(path) for name, path in (masks or {}).items()},
         "warnings": warnings,
     }

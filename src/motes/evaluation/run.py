@@ -77,12 +77,7 @@ def evaluate(
         "data": data,
         "split": split,
         **score.facts(),
-        "model": backend.card.name,
-        "variant": backend.card.variant,
-        "form": backend.card.form,
-        "options": dict(backend.card.options),
-        "weights_sha256": weights_sha256,
-        "training": {k: v for k, v in backend.card.training.items() if k != "frames"},
+        **what_ran(backend.card, weights_sha256),
         "masks": {name: str(path) for name, path in (masks or {}).items()},
         "warnings": warnings,
     }
@@ -93,6 +88,18 @@ def evaluate(
     if gallery is not None:
         gallery.write()
     return Evaluation(score, metrics, run, warnings)
+
+
+def what_ran(card: Card, weights_sha256: str | None) -> dict[str, Any]:
+    """The network and its training, for ``run`` in metrics.json."""
+    return {
+        "model": card.name,
+        "variant": card.variant,
+        "form": card.form,
+        "options": dict(card.options),
+        "weights_sha256": weights_sha256,
+        "training": {k: v for k, v in card.training.items() if k != "frames"},
+    }
 
 
 def overlap(card: Card, samples: Sequence[Sample]) -> list[str]:
