@@ -68,3 +68,19 @@ def motes(installed: Motes, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """See ``bad_files.py``. For reading: what a command writes goes elsewhere."""
     return make_folder(tmp_path_factory.mktemp("bad"))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A disk of 64 KiB (or as many as its parameter says), where one may be mounted."""
+    size = f"size={getattr(request, 'param', 64)}k"
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no right to mount a small disk")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=False)

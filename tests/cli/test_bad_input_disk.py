@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,21 +56,6 @@ def test_a_full_disk_during_training_leaves_no_half_checkpoint(motes: Motes, fol
     names = {Path(name).name for name in files(tmp_path)}
     assert {"recipe.yaml", "metrics.csv", "best.safetensors"} <= names
     assert not [name for name in names if name.startswith(".motes-") or name == "last.ckpt"]
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 KiB, where one may be mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no right to mount a small disk")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=False)
 
 
 def test_a_disk_that_is_really_full_and_then_is_not(motes: Motes, folder: Path, tiny_disk: Path) -> None:

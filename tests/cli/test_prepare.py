@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -158,21 +157,7 @@ def test_a_full_disk(motes: Motes, source: Path, tmp_path: Path) -> None:
     assert again.code == 0 and len(names(tmp_path / "out")) == 60
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 96 KiB, where one may be mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", disk], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no right to mount a small disk")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=False)
-
-
+@pytest.mark.parametrize("tiny_disk", [96], indirect=True)
 def test_a_disk_that_is_really_full_and_then_is_not(motes: Motes, source: Path, tiny_disk: Path) -> None:
     command = ("data", "prepare", "isaid", source, tiny_disk / "out", *OPTIONS)
     done = motes(*command)

@@ -208,8 +208,11 @@ class Chain:
         net, card = self.trained
         if reason := getattr(net, "not_exported", None):
             raise LeftOutError(reason, "not exported")
-        report = export_onnx(net, card, self.onnx, self.tiles)
+        report = self.write_export(net, card)
         return f"{report.facts['bytes'] / 1e6:.1f} MB, logits within {relative(report):.1e} of the largest"
+
+    def write_export(self, net: nn.Module, card: Card) -> ParityReport:
+        return export_onnx(net, card, self.onnx, self.tiles)
 
     def infer(self) -> str:
         """Two frames of an awkward size through the file, in a process that cannot import PyTorch."""

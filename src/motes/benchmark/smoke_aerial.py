@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from motes.benchmark.smoke import FRAMES, Chain, LeftOutError, Settings, expect_file, in_the_field, relative
+from motes.benchmark.smoke import FRAMES, Chain, LeftOutError, Settings, expect_file, in_the_field
+from motes.cards import Card
 from motes.data import Sample, open_dataset
 from motes.data.aerial_scenes import scene
 from motes.data.classes import ClassTable, class_table
 from motes.data.labels import read_labels, write_labels
 from motes.errors import MotesError
-from motes.export import write_deployment
+from motes.export import ParityReport, write_deployment
 from motes.export.parity import bounds_of
 from motes.imaging import read_image, write_image
 from motes.models.backend import TorchBackend
@@ -53,13 +55,13 @@ class AerialChain(Chain):
         return f"mIoU {miou.value:.3f}, {oa.numerator:g} of {oa.denominator:g} pixels right"
 
     def export(self) -> str:
-        net, card = self.trained
-        if reason := getattr(net, "not_exported", None):
-            raise LeftOutError(reason, "not exported")
+        return f"deploy/, {super().export()}"
+
+    def write_export(self, net: nn.Module, card: Card) -> ParityReport:
         report = write_deployment(net, card, self.onnx.parent, self.tiles)
         for name in ("model.yml", "model.parity.json"):
             expect_file(self.onnx.parent / name)
-        return f"deploy/, {report.facts['bytes'] / 1e6:.1f} MB, logits within {relative(report):.1e} of the largest"
+        return report
 
     def infer(self) -> str:
         """Two scenes of an awkward size through the deployment folder, in a process that cannot import PyTorch."""
