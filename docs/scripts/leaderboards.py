@@ -47,7 +47,7 @@ SETS = (
 )
 """Name, folder below DATA, split, protocols, what to say."""
 
-BUSY = "Milliseconds were measured on one core of two, while the other worked on something else."
+BUSY = "CPU ms: processor time of the method itself, on one core, median of the frames."
 
 UNMEASURED = (("IRSTD-1k", "irstd1k"), ("SIRST-AUG", "sirst_aug"), ("NUDT-SIRST", "nudt_sirst"))
 

@@ -86,6 +86,8 @@ def test_optimisers_by_torch_name() -> None:
     parameters = [nn.Parameter(torch.zeros(1))]
     made = create_optimizer(OptimizerPart(name="SGD", lr=0.1, options={"momentum": 0.9}), parameters)
     assert type(made) is torch.optim.SGD and made.param_groups[0]["momentum"] == 0.9
+    adamw = create_optimizer(OptimizerPart(name="AdamW", options={"momentum": None}), parameters)
+    assert type(adamw) is torch.optim.AdamW  # an option of another optimiser is taken away by null
     with pytest.raises(MotesError, match="Adam"):
         create_optimizer(OptimizerPart(name="adam_w"), parameters)
     with pytest.raises(MotesError, match="momentun"):

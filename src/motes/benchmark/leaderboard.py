@@ -44,7 +44,7 @@ CAVEATS = {
 
 COLUMNS = (
     ">#", "method", "kind", ">IoU", ">nIoU", ">Pd", ">Fa, 1e-6", ">hIoU", ">AUC", ">params", ">MACs, 256x256",
-    ">ms / frame", "published IoU",
+    ">CPU ms / frame", "published IoU",
 )  # fmt: skip
 
 

@@ -24,19 +24,18 @@ SIDE = REACH * ZOOM + 4
 def plot_cost(rows: Sequence[Standing], path: Path) -> None:
     """IoU over multiply-accumulates of a 256x256 frame, one point a network; its area grows with the parameters."""
     known = [row for row in rows if row.macs is not None and row.params is not None]
-    with figure_of(path, 5.0, 3.4) as figure:
+    with figure_of(path, 7.2, 3.6) as figure:
         axes = figure.subplots()
         axes.set(xlabel="multiply-accumulates of one 256x256 frame (10$^9$)", ylabel="IoU")
         axes.set_xscale("log")
         for k, row in enumerate(known):
-            at = row.macs / 1e9, row.value("iou")
             size, marker = 12 + 40 * np.sqrt(row.params / 1e6), MARKERS.get(row.kind, "D")
-            axes.scatter(*at, s=size, color=COLOURS[k % len(COLOURS)], marker=marker, zorder=3)
-            axes.annotate(row.label, at, xytext=(6, 4), textcoords="offset points", fontsize=7)
-        for name, marker in MARKERS.items():
-            axes.scatter([], [], color="#555555", marker=marker, s=18, label=name)
+            colour = COLOURS[k % len(COLOURS)]
+            axes.scatter(row.macs / 1e9, row.value("iou"), s=size, color=colour, marker=marker, zorder=3)
+            # Names stand beside the picture: networks of equal cost lie on top of each other.
+            axes.scatter([], [], s=18, color=colour, marker=marker, label=f"{row.label} ({row.kind})")
         axes.margins(0.2)
-        figure.legend(loc="outside upper center", ncols=len(MARKERS))
+        figure.legend(loc="outside right upper", fontsize=7)
 
 
 def plot_overlays(rows: Sequence[Standing], samples: Sequence[Sample], path: Path) -> bool:

@@ -103,7 +103,7 @@ class OptimizerPart(Part):
 
     name: str = "AdamW"
     lr: float = Field(1e-3, gt=0)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # null takes one of the recipe's away: optimizer.options.momentum=null
 
 
 class SchedulePart(Part):

@@ -58,7 +58,9 @@ def create_optimizer(part: OptimizerPart, parameters: Iterable[nn.Parameter]) ->
     known = [n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)]
     make = getattr(torch.optim, look_up("optimiser", part.name, known))
     try:
-        optimizer: torch.optim.Optimizer = make(parameters, lr=part.lr, **part.options)
+        optimizer: torch.optim.Optimizer = make(
+            parameters, lr=part.lr, **{k: v for k, v in part.options.items() if v is not None}
+        )
     except (TypeError, ValueError) as e:
         raise MotesError(f"optimiser {part.name}: {e}") from None
     return optimizer
