@@ -63,22 +63,24 @@ def published(folder: Path, threads: int, window: int, stride: int) -> tuple[Map
     return labels, margins
 
 
-def motes(folder: Path, threads: int, window: int, stride: int, batch: int) -> tuple[Maps, Margins]:
-    """What ``motes predict --model network.onnx --protocol window --batch N`` does between reading and writing."""
+def motes(folder: Path, threads: int, window: int, stride: int, backend: str, batch: int) -> tuple[Maps, Margins]:
+    """What ``motes predict --model network.onnx --protocol window --backend B --batch N`` does between reading and
+    writing."""
     from motes.inference import Segmenter
 
     segmenter = Segmenter(
-        folder / "network.onnx", protocol="window", window=window, stride=stride, batch=batch, threads=threads or None
-    )
+        folder / "network.onnx", backend, protocol="window", window=window, stride=stride, batch=batch,
+        threads=threads or None,
+    )  # fmt: skip
     return segmenter.labels, lambda: None
 
 
 def main(name: str, folder: Path, threads: int, window: int, stride: int) -> None:
-    way, _, batch = name.partition("_")
+    way, *how = name.split("_")
     if way == "published":
         labels, margins = published(folder, threads, window, stride)
     else:
-        labels, margins = motes(folder, threads, window, stride, int(batch))
+        labels, margins = motes(folder, threads, window, stride, how[0], int(how[1]))
     pixels = np.load(folder / "image.npy")
     found: dict[str, np.ndarray] = {}
     memory = {"start": resident_bytes()}

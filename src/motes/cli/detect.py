@@ -36,7 +36,7 @@ def detect(
             "--model", "-m", help="A .onnx file, a shipped network, or a training-free method: tophat, mpcm ..."
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="onnx, openvino, or torch (needs motes\\[train]).")] = "onnx",
+    backend: Annotated[str, typer.Option(help="onnx, openvino, openvino-bf16 or torch (needs motes\\[train]).")] = "onnx",
     threshold: Annotated[
         float | None, typer.Option("--threshold", "-t", help="Probability above which a pixel is target.")
     ] = None,
