@@ -81,6 +81,31 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class BoxSpec:
+    """How a detector's candidates become detections.
+
+    ``score``: candidates need more than that. ``per_level``: at most so many of each level of the pyramid are kept.
+    ``nms``: of two boxes of a class that overlap by more (IoU) only the better stays; None: all stay. ``keep``: at most
+    so many of an image. ``vote``: each box becomes the weighted mean of the candidates around it.
+    """
+
+    score: float = 0.05
+    nms: float | None = 0.5
+    per_level: int = 1000
+    keep: int = 100
+    vote: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("score", "nms"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise CardError(f"boxes.{name} is between 0 and 1, found {value}")
+        for name in ("per_level", "keep"):
+            if getattr(self, name) < 1:
+                raise CardError(f"boxes.{name} is at least 1, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class Card:
     """What a network is (``models/<name>.yaml``) and, for a weight file, what it was trained on and what it scored.
 
@@ -88,6 +113,7 @@ class Card:
     Fa as a fraction of pixels). ``calibration`` is ``{data, frames, threshold: [...], fa_per_mpx: [...], pd: [...]}``
     with thresholds ascending. ``training`` is ``{data, split, recipe, seed, epochs, ...}``. ``complexity`` is
     ``{form: {params, macs_256}}`` as ``motes bench`` counts them (MACs of the convolutions, one 256x256 frame).
+    ``boxes`` is of detectors (``task: detection``) alone.
     """
 
     name: str
@@ -103,6 +129,7 @@ class Card:
     form: str = "train"
     variants: tuple[str, ...] = ()
     input: InputSpec = InputSpec()
+    boxes: BoxSpec = BoxSpec()
     classes: tuple[str, ...] = ("target",)
     threshold: float = 0.5
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -153,6 +180,8 @@ def _build(cls: type, values: Any, where: str) -> Any:
             raise CardError(f"{where}: unknown field '{key}'", f"did you mean '{close}'?" if close else None)
         if key == "input":
             value = _build(InputSpec, value, f"{where}.input")
+        elif key == "boxes":
+            value = _build(BoxSpec, value, f"{where}.boxes")
         elif key in ("scaling", "scaling_deep"):
             value = _build(Scaling, value, f"{where}.{key}")
         elif isinstance(value, list):
