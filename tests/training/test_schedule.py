@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from motes.errors import MotesError
+from motes.training.optimizers import create_optimizer
 from motes.training.recipe import OptimizerPart, SchedulePart
-from motes.training.schedule import MovingAverage, clip_each, create_optimizer, learning_rate, progress
+from motes.training.schedule import MovingAverage, clip_each, learning_rate, progress
 
 # reference/serankdet/toolbox.md: base 0.01, N 20, w 5, one step an epoch.
 POLY = (

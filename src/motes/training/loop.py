@@ -28,10 +28,11 @@ from motes.models.allocator import keep_freed_memory
 from motes.naming import look_up
 from motes.training.labelled import LabelledSet
 from motes.training.network import load_start, make_network
+from motes.training.optimizers import create_optimizer, set_rate
 from motes.training.recipe import Recipe
 from motes.training.run import SHOWN, Run
 from motes.training.samples import Batch, Order, TrainingSet, loader, start
-from motes.training.schedule import MovingAverage, clip_each, create_optimizer, learning_rate, progress
+from motes.training.schedule import MovingAverage, clip_each, learning_rate, progress, warmup
 from motes.training.selection import Frames, fingerprints
 from motes.training.validation import known_metrics, validate
 
@@ -82,7 +83,7 @@ class Trainer:
         if loop.channels_last:
             net = net.to(memory_format=torch.channels_last)
         self.average = MovingAverage(net, loop.ema) if loop.ema else None
-        optimizer = create_optimizer(recipe.optimizer, net.parameters())
+        optimizer = create_optimizer(recipe.optimizer, net)
         self.net, self.optimizer = fabric.setup(net, optimizer)
         if self.average:
             self.average.state = {k: v.to(fabric.device) for k, v in self.average.state.items()}
@@ -131,8 +132,8 @@ class Trainer:
         torch.manual_seed((recipe.loop.seed * 1_000_003 + self.step) * 4096 + fabric.global_rank)
         at = progress(recipe.schedule, self.step, self.steps_per_epoch)
         rate = learning_rate(recipe.schedule, recipe.optimizer.lr, at, self.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate *= warmup(recipe.schedule, self.step)
+        set_rate(self.optimizer, rate)
         self.net.train()
         total = 0.0
         for k, batch in enumerate(batches):
@@ -310,4 +311,4 @@ def check(recipe: Recipe, begun: bool = False) -> None:
     look_up("validation metric", recipe.validation.metric, known_metrics(recipe, net.card))
     for part in recipe.losses:
         create_loss(part.name, **part.options)
-    create_optimizer(recipe.optimizer, net.parameters())
+    create_optimizer(recipe.optimizer, net)

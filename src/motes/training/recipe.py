@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -13,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from motes.cards import InputSpec, model_card
-from motes.errors import MotesError
+from motes.errors import CardError, MotesError
 from motes.naming import look_up, nearest
 
 
@@ -57,7 +58,9 @@ class DataPart(Part):
     name: str = ""  # how results name the data set
     root: str | None = None  # a folder, or a name under MOTES_DATA
     layout: str | None = None
-    classes: str | None = None  # a class table (isaid, ...) or a class list: labels of several classes, task aerial
+    # A class table (isaid, ...) or a class list: labels of several classes, task aerial. Task detection: a list of the
+    # boxes' names; none: the network's card names them.
+    classes: str | None = None
     windows: WindowsPart | None = None  # task aerial: none takes images whole (patches on disk)
     # A split of the data set ("trainval | train": the first of these it has), or a list of ids (.txt; shipped ones as
     # lists/NAME.txt).
@@ -65,20 +68,26 @@ class DataPart(Part):
     val: str | None = None  # likewise; none: ``val_fraction`` of train is carved out
     val_fraction: float = Field(0.15, ge=0, lt=1)
     exclude: tuple[str, ...] = ()  # lists of ids that must not be trained on
+    repeat: float = Field(1.0, gt=0)  # how often each frame counts in an epoch
+    reader: str = "exact"  # task detection: how the corners of VOC boxes are read, see ``data/annotations.py``
     extra: tuple[ExtraData, ...] = ()
 
 
 class TransformPart(Part):
     """Augmentation; a function of (seed, epoch, index). See ``training/transforms.py``."""
 
-    name: Literal["serankdet", "target", "aerial"] = "serankdet"
+    name: Literal["serankdet", "target", "aerial", "boxes"] = "serankdet"
     crop: int = Field(256, ge=8)
     long_side: tuple[float, float] = (0.5, 2.0)  # serankdet: the long side, relative to crop
-    scale: tuple[float, float] = (0.5, 2.0)  # target, aerial with fit crop: magnification of the frame
-    centred: float = Field(0.8, ge=0, le=1)  # target: how often a crop holds a target on purpose
+    scale: tuple[float, float] = (0.5, 2.0)  # target, boxes, aerial with fit crop: magnification of the frame
+    centred: float = Field(0.8, ge=0, le=1)  # target, boxes with fit crop: how often a crop holds a target on purpose
     paste: float = Field(0.0, ge=0, le=1)  # how often targets of other frames are copied into this one
     pasted: int = Field(3, ge=1)  # at most so many
-    # aerial: squeeze to the crop (PFNet), pad to it (FactSeg), or magnify by ``scale`` and cut at random (Potsdam)
+    # boxes: where they go and how they blend in, see ``data/copy_paste.py``; "sky" is BAG-CP
+    paste_mode: Literal["sky", "plain", "plain_clusters", "gaussian", "gaussian_clusters"] = "sky"
+    resize: tuple[int, int] | None = None  # boxes: height and width that every frame is squeezed to first
+    # aerial: squeeze to the crop (PFNet), pad to it (FactSeg), or magnify by ``scale`` and cut at random (Potsdam).
+    # boxes: whole frames, padded to the largest of their batch (pad), or cut at random (crop)
     fit: Literal["resize", "pad", "crop"] = "pad"
     flip: float = Field(0.5, ge=0, le=1)  # aerial: the chance of a horizontal flip, and of a vertical one
     rotate: bool = False  # by multiples of 90 degrees, and vertical flips
@@ -91,7 +100,7 @@ class TransformPart(Part):
 
 
 class LossPart(Part):
-    """One term of the loss."""
+    """One term of the loss. Of the task detection, whose losses are the networks': another weight for one of them."""
 
     name: str
     weight: float = 1.0
@@ -99,11 +108,13 @@ class LossPart(Part):
 
 
 class OptimizerPart(Part):
-    """An optimiser of ``torch.optim`` by its name."""
+    """An optimiser of ``torch.optim`` or ``dadaptation`` by its name; see ``training/optimizers.py``."""
 
     name: str = "AdamW"
     lr: float = Field(1e-3, gt=0)
     options: dict[str, Any] = {}  # null takes one of the recipe's away: optimizer.options.momentum=null
+    decay: Literal["all", "weights"] = "all"  # weights: norms and biases are not decayed
+    backbone_lr: float = Field(1.0, gt=0)  # of the rate, for what is named backbone
 
 
 class SchedulePart(Part):
@@ -111,6 +122,9 @@ class SchedulePart(Part):
 
     name: Literal["constant", "poly", "cosine", "step"] = "cosine"
     warmup_epochs: float = Field(0, ge=0)
+    warmup_steps: int = Field(0, ge=0)  # the first so many rates are multiplied, on top of the schedule:
+    warmup_factor: float = Field(0.001, gt=0, le=1)  # from this factor
+    warmup: Literal["linear", "constant"] = "linear"  # linear: up to 1
     min_lr: float = Field(0.0, ge=0)
     power: float = 0.9
     milestones: tuple[float, ...] = ()
@@ -170,7 +184,7 @@ class Recipe(Part):
     input: InputSpec | None = None  # default: the network's card
     data: DataPart = DataPart()
     transform: TransformPart = TransformPart()
-    losses: tuple[LossPart, ...] = Field(min_length=1)
+    losses: tuple[LossPart, ...] = Field(default=(), validate_default=True)
     optimizer: OptimizerPart = OptimizerPart()
     schedule: SchedulePart = SchedulePart()
     loop: LoopPart
@@ -179,16 +193,43 @@ class Recipe(Part):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_task(cls, values: Any) -> Any:
-        """Labels of several classes have a transform, a protocol and a metric of their own."""
-        if not isinstance(values, Mapping) or not _classes(values):
-            return values
-        defaults = {"transform": {"name": "aerial"}, "validation": {"protocol": "patch", "metric": "miou"}}
-        return _merged(defaults, values)
+        """Labels of several classes, and boxes, have a transform, a protocol and a metric of their own."""
+        return _merged(DEFAULTS[_task_of(values)], values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> Recipe:
+        if not self.losses and self.task != "detection":
+            raise ValueError("losses is empty, at least one is needed")
+        return self
 
     @property
     def task(self) -> str:
-        """``irstd`` or ``aerial``."""
-        return "irstd" if self.data.classes is None else "aerial"
+        """``irstd``, ``aerial`` or ``detection``."""
+        return _task(self.model.name, self.data.classes)
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "irstd": {},
+    "aerial": {"transform": {"name": "aerial"}, "validation": {"protocol": "patch", "metric": "miou"}},
+    "detection": {
+        "transform": {"name": "boxes", "scale": [1.0, 1.0], "blur": 0.0, "pasted": 99},
+        "validation": {"protocol": "exact", "metric": "map12"},
+    },
+}
+"""What a recipe of a task has where it says nothing else."""
+
+
+def _task_of(values: Mapping[str, Any]) -> str:
+    model = values.get("model")
+    return _task(model.get("name") if isinstance(model, Mapping) else None, _classes(values))
+
+
+def _task(network: Any, classes: Any) -> str:
+    """Networks of boxes have losses, truth and metrics of their own; what else is trained, the data say."""
+    with suppress(CardError):  # an unknown network is told of where it is made
+        if model_card(str(network)).task == "detection":
+            return "detection"
+    return "irstd" if classes is None else "aerial"
 
 
 def recipe_names() -> list[str]:
@@ -199,7 +240,7 @@ def recipe_names() -> list[str]:
 @cache
 def _pairs() -> dict[str, tuple[str, str]]:
     """Name -> network and data set; imports no network."""
-    data = {d: "aerial" if _classes(_data_values(d)[0]) else "irstd" for d in _shipped("data")}
+    data = {d: _data_values(d)[2] for d in _shipped("data")}
     networks = {
         n: model_card(_read(_recipes("networks") / f"{n}.yaml", n)["model"]["name"]) for n in _shipped("networks")
     }
@@ -266,16 +307,17 @@ def _shipped_values(name: str) -> dict[str, Any]:
     if name in _shipped("."):
         return _read(_recipes(".") / f"{name}.yaml", name)
     network, data = _pairs()[name]
-    values, like = _data_values(data)
+    values, like, _ = _data_values(data)
     of_network = _read(_recipes("networks") / f"{network}.yaml", network)
     changes = of_network.pop("per_data", {})
     return _merged(_merged(values, of_network), changes.get(data, changes.get(like, {})))
 
 
-def _data_values(data: str) -> tuple[dict[str, Any], str]:
-    """A data set's file, and the data set whose ``per_data`` it takes where it has none."""
+def _data_values(data: str) -> tuple[dict[str, Any], str, str]:
+    """A data set's file, the data set whose ``per_data`` it takes where it has none, and the task it is for."""
     values = _read(_recipes("data") / f"{data}.yaml", data)
-    return values, values.pop("like", data)
+    like, task = values.pop("like", data), values.pop("task", "aerial" if _classes(values) else "irstd")
+    return values, like, task
 
 
 def _read(file: Path | Traversable, where: str) -> dict[str, Any]:

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from motes.errors import MotesError
-from motes.naming import look_up
-from motes.training.recipe import OptimizerPart, SchedulePart
+from motes.training.recipe import SchedulePart
 
 
 def learning_rate(part: SchedulePart, base: float, epoch: float, epochs: float) -> float:
@@ -36,6 +34,18 @@ def learning_rate(part: SchedulePart, base: float, epoch: float, epochs: float) 
     return base
 
 
+def warmup(part: SchedulePart, step: int) -> float:
+    """What the rate of step ``step`` (0-based) is multiplied by: mmengine's ``LinearLR`` and ``ConstantLR`` by step.
+
+    Of n warm-up steps the last one has the full rate already, as there.
+    """
+    last = part.warmup_steps - 1
+    if step >= last:
+        return 1.0
+    share = step / last if part.warmup == "linear" else 0.0
+    return part.warmup_factor + (1 - part.warmup_factor) * share
+
+
 def progress(part: SchedulePart, step: int, per_epoch: int) -> float:
     """Epochs done when step ``step`` (0-based) is taken, as the schedule counts them: whole ones by epoch, ``shift``
     units later or earlier as published."""
@@ -51,19 +61,6 @@ def clip_each(parameters: Iterable[nn.Parameter], largest: float) -> None:
         return
     norms = torch.stack(torch._foreach_norm(gradients))
     torch._foreach_mul_(gradients, list((largest / norms.clamp(min=1e-12)).clamp(max=1.0).unbind()))
-
-
-def create_optimizer(part: OptimizerPart, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """An optimiser of ``torch.optim``; MotesError names the nearest class, or the option it does not take."""
-    known = [n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)]
-    make = getattr(torch.optim, look_up("optimiser", part.name, known))
-    try:
-        optimizer: torch.optim.Optimizer = make(
-            parameters, lr=part.lr, **{k: v for k, v in part.options.items() if v is not None}
-        )
-    except (TypeError, ValueError) as e:
-        raise MotesError(f"optimiser {part.name}: {e}") from None
-    return optimizer
 
 
 class MovingAverage:
