@@ -21,10 +21,11 @@ from motes.cards import Card, list_models
 from motes.checkpoints import load_network
 from motes.errors import CheckpointError, MissingExtraError, MotesError
 from motes.inference import Backend, load_backend
+from motes.inference import backend as deployed
 from motes.models import create_model
 from motes.naming import look_up
 
-BACKENDS = ("torch", "onnx", "openvino")
+BACKENDS = ("torch", *deployed.BACKENDS)
 
 
 def bench(
@@ -142,12 +143,13 @@ def ready_made(target: str, backends: Sequence[str], threads: int | None) -> Ite
 
 def loaded(path: str | Path, backend: str, threads: int | None) -> Backend:
     if not installed(backend):
-        raise MissingExtraError(f"the {backend} backend", backend)
+        raise MissingExtraError(f"the {backend} backend", backend.partition("-")[0])
     return load_backend(path, backend, threads=threads)
 
 
 def installed(backend: str) -> bool:
-    return importlib.util.find_spec({"onnx": "onnxruntime"}.get(backend, backend)) is not None
+    runtime = backend.partition("-")[0]
+    return importlib.util.find_spec({"onnx": "onnxruntime"}.get(runtime, runtime)) is not None
 
 
 def cost(form: str, net: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
