@@ -1,4 +1,4 @@
-"""Deformable convolution: torchvision's kernel where it runs, the same sum as a sampled grid where a graph is wanted."""
+"""Deformable convolution: torchvision's kernel, or the same sum as a sampled grid where a graph is wanted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What all detectors share: the calls of training and use, padding, channel order; and how maps become candidates.
 
-A dense detector has ``backbone``, ``neck`` and ``bbox_head`` and says what its head's maps mean: :class:`DenseDetector`.
+A dense detector has ``backbone``, ``neck`` and ``bbox_head`` and says what its maps mean: :class:`DenseDetector`.
 One of another build (two stages, queries) takes :class:`BoxDetectorMixin` and gives ``candidates_from`` and ``losses``.
 """
 

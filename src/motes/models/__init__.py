@@ -53,9 +53,13 @@ def create_model(
     module = importlib.import_module(f"motes.models.{name}")
     make = getattr(module, "create", None) or getattr(module, card.class_name)
     given = dict(getattr(module, "VARIANTS", {}).get(variant, {}))
-    # A variant may have other bands, classes and input statistics (``input``: fields of InputSpec) than the card.
+    # A variant may have other bands, classes, input statistics (``input``: fields of InputSpec) and selection of boxes
+    # (``boxes``: fields of BoxSpec) than the card.
     channels, classes = given.pop("in_channels", card.input.channels), given.pop("num_classes", len(card.classes))
-    card = card.replace(input=dataclasses.replace(card.input, **given.pop("input", {})))
+    card = card.replace(
+        input=dataclasses.replace(card.input, **given.pop("input", {})),
+        boxes=dataclasses.replace(card.boxes, **given.pop("boxes", {})),
+    )
     options = {**given, **options}
     channels = channels if in_channels is None else in_channels
     classes = classes if num_classes is None else num_classes
