@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from motes.errors import DataError
 from motes.imaging import resize
 from motes.naming import look_up
 
-Pixels = NDArray[np.generic]
+Pixels = NDArray[Any]
 Boxes = NDArray[np.float32]
 Place = tuple[int, int, int, int]
 """y, x, height, width of a patch, px."""
@@ -305,7 +306,7 @@ def uncovered(boxes: Boxes, covered: NDArray[np.bool_]) -> tuple[Boxes, NDArray[
 
 
 def _as_bands(patch: Pixels, pixels: Pixels) -> Pixels:
-    """A grey patch for a frame of several bands, or the reverse; counts of another dtype keep their share of its range."""
+    """A grey patch for a frame of several bands, or the reverse; counts keep their share of the dtype's range."""
     bands, kind = pixels.shape[2], pixels.dtype
     if patch.shape[2] != bands:
         patch = np.repeat(patch.mean(axis=2, keepdims=True), bands, axis=2).astype(patch.dtype)
@@ -314,5 +315,5 @@ def _as_bands(patch: Pixels, pixels: Pixels) -> Pixels:
     return (patch * (_top(kind) / _top(patch.dtype))).astype(kind)
 
 
-def _top(kind: np.dtype[np.generic]) -> float:
+def _top(kind: np.dtype[Any]) -> float:
     return 1.0 if kind.kind == "f" else float(np.iinfo(kind).max)
