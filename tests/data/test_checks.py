@@ -217,7 +217,11 @@ def test_each_finding_of_lists(tmp_path: Path, changed: dict[str, str], expected
 
 
 def test_every_kind_is_covered_here() -> None:
-    files = (Path(__file__), Path(__file__).with_name("test_aerial_checks.py"))
+    files = (
+        Path(__file__),
+        Path(__file__).with_name("test_aerial_checks.py"),
+        Path(__file__).with_name("test_box_checks.py"),
+    )
     source = "".join(f.read_text(encoding="utf-8") for f in files)
     assert [kind for kind in KINDS if f'"{kind}"' not in source] == []
     assert {severity for severity, _ in KINDS.values()} == set(SEVERITIES)

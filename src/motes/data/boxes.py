@@ -66,18 +66,6 @@ def unmatched(boxes: NDArray[np.float64], others: NDArray[np.float64], overlap: 
     return [int(i) for i in np.nonzero(iou.max(1) < overlap)[0]]
 
 
-def read_boxes(path: Path) -> NDArray[np.float64]:
-    """The boxes of a VOC-style XML as stored, [N, 4] xmin ymin xmax ymax; objects without a box are left out.
-
-    Raises:
-        DataError: not XML, or a corner that is missing or no number.
-    """
-    rows = []
-    for box in _xml(path).iter("bndbox"):
-        rows.append([_number(path, box, tag) for tag in ("xmin", "ymin", "xmax", "ymax")])
-    return np.array(rows, dtype=np.float64).reshape(-1, 4)
-
-
 def read_points(path: Path) -> NDArray[np.float64]:
     """The points of an XML (``xc``, ``yc``) or of a text file (``x y`` a line) as stored, [N, 2] xy.
 

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, before a network learns it; of class labels, see `class_checks`."""
+"""What is wrong with a data set, before a network learns it; `class_checks` and `box_checks` for labels and boxes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from motes.data.boxes import Convention, annotation, decide_convention, read_boxes, read_points, unmatched
+from motes.data.box_checks import annotation_findings
 from motes.data.class_checks import class_findings
 from motes.data.class_scan import class_scan
 from motes.data.dataset import Dataset
@@ -16,8 +15,6 @@ from motes.data.findings import SEVERITIES, Finding
 from motes.data.near import check_threshold, correlated
 from motes.data.roles import disjoint_pairs, foreign_pairs
 from motes.data.scan import Facts, scan
-from motes.data.summary import box_convention
-from motes.errors import DataError
 
 
 def check(dataset: Dataset, twins: float = 0.9, advance: Callable[[], object] | None = None) -> list[Finding]:
@@ -44,17 +41,19 @@ def check(dataset: Dataset, twins: float = 0.9, advance: Callable[[], object] | 
         *_lists(dataset),
         *_overlaps(dataset, facts),
         *_twins(dataset, facts, twins),
-        *_annotations(dataset, facts),
+        *annotation_findings(dataset, facts),
     ]
     return sorted(found, key=lambda f: SEVERITIES.index(f.severity))
 
 
 def _files(dataset: Dataset) -> Iterator[Finding]:
-    unlabelled = {p.images: p.split for p in dataset.plan.pairs if p.split and not p.masks} if dataset.plan else {}
+    pairs = dataset.plan.pairs if dataset.plan else ()
+    unlabelled = {p.images: p.split for p in pairs if p.split and not p.masks and not p.boxes}
+    boxed = {p.images for p in pairs if p.boxes}
     for folder, split in unlabelled.items():
         yield Finding("unlabelled-split", str(split), f"the images in {folder} have no masks")
     for sample in dataset.samples.values():
-        if sample.mask is None and sample.image.parent not in unlabelled:
+        if sample.mask is None and sample.image.parent not in {*unlabelled, *boxed}:
             yield Finding("image-without-mask", sample.name, f"no mask for {sample.image}", (sample.name,))
     for mask in dataset.orphan_masks:
         yield Finding("mask-without-image", mask.name, f"no image for {mask}")
@@ -141,44 +140,6 @@ def _twins(dataset: Dataset, facts: dict[str, Facts], threshold: float) -> Itera
                 f"the closest are {name} and {twin} ({c:.3f})"
             )
             yield Finding("near-twins", f"{a} and {b}", message, tuple(name for name, _ in ordered))
-
-
-def _annotations(dataset: Dataset, facts: dict[str, Facts]) -> Iterator[Finding]:
-    plan = dataset.plan
-    if plan is None:
-        return
-    convention = box_convention(dataset, list(facts.values()))
-    for f in facts.values():
-        mask = dataset.samples[f.name].mask
-        if f.mask_size is None:
-            continue
-        try:
-            if plan.boxes and (file := annotation(plan.boxes, f.name, mask)):
-                yield from _boxes(f, read_boxes(file), convention)
-            if plan.points and (file := annotation(plan.points, f.name, mask)):
-                points = len(read_points(file))
-                if points != len(f.areas):
-                    message = f"{points} points, {len(f.areas)} targets in the mask"
-                    yield Finding("point-mismatch", f.name, message, (f.name,))
-        except DataError as e:
-            yield Finding("unreadable-annotation", f.name, str(e), (f.name,))
-
-
-def _boxes(f: Facts, stored: NDArray[np.float64], convention: Convention | None) -> Iterator[Finding]:
-    targets = f.boxes.astype(float)
-    boxes = convention.half_open(stored) if convention else stored
-    if len(boxes) and {*map(tuple, boxes.tolist())} == {*map(tuple, targets.tolist())}:
-        return
-    own = decide_convention([stored], [f.boxes])
-    if convention and own and own.name != convention.name and own.matched == len(stored) == len(targets):
-        yield Finding("box-convention", f.name, f"{own.name} here, {convention.name} in the set", (f.name,))
-        return
-    lost, bare = unmatched(boxes, targets), unmatched(targets, boxes)
-    if lost or bare:
-        message = (
-            f"{len(lost)} of {len(boxes)} boxes lie on no target, {len(bare)} of {len(targets)} targets have no box"
-        )
-        yield Finding("box-mismatch", f.name, message, (f.name,))
 
 
 def _known(dataset: Dataset, split: str, facts: dict[str, Facts]) -> dict[str, None]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from motes.data.aerial_layouts import COLOURS, INSTANCES
+from motes.data.box_files import read_coco
 from motes.data.classes import ClassTable, class_table
 from motes.data.layouts import recognise, told
 from motes.data.lists import read_list
@@ -36,11 +37,17 @@ class Sample:
             front of it (``test_0001``), so that a name is unique in its data set and always a file name.
         image: the image file.
         mask: the mask file, or None where there is none.
+        boxes: the file that holds its boxes (VOC, LabelMe, YOLO, COCO), or None; see `motes.data.annotations`.
+        sky: the sky map, or None.
+        box_classes: names by number, where the boxes are stored with numbers.
     """
 
     name: str
     image: Path
     mask: Path | None = None
+    boxes: Path | None = None
+    sky: Path | None = None
+    box_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def open_dataset(
 def _classes(root: Path, plan: Plan, asked: str | Path | ClassTable | None) -> ClassTable | None:
     if asked is not None:
         return class_table(asked)
-    for name in CLASS_LISTS:
+    for name in CLASS_LISTS if not any(p.boxes for p in plan.pairs) else ():  # a list beside boxes is of the boxes
         if (root / name).is_file():
             table = class_table(root / name)
             if table.num_classes > 1:
@@ -162,9 +169,12 @@ def _index(root: Path, plan: Plan, lists: dict[str, Path], classes: ClassTable |
         masks = [_masks_by_image(folder, images, shared=folder == pair.images) for folder in pair.masks]
         orphans += [file for _, left in masks for file in left]
         hidden += twice
+        annotations = _box_files(pair.boxes or ((plan.boxes,) if plan.boxes else ()))
+        sky = _masks_by_image(plan.sky, images)[0] if plan.sky else {}
         for stem, image in images.items():
             mask = next((m[stem] for m, _ in masks if stem in m), None)
-            found.append((pair, stem, Sample(stem, image, mask)))
+            boxes = annotations.get(stem) or (annotations.get(mask.stem) if mask else None)
+            found.append((pair, stem, Sample(stem, image, mask, boxes, sky.get(stem), plan.box_classes)))
     if not found:
         inside = [str(d) for p in plan.pairs for d in sorted(p.images.iterdir()) if d.is_dir()][:3]
         hint = f"it holds folders: {', '.join(inside)}; name one with image_dir" if inside else None
@@ -176,7 +186,7 @@ def _index(root: Path, plan: Plan, lists: dict[str, Path], classes: ClassTable |
     folders: dict[str, list[str]] = {p.split: [] for p in plan.pairs if p.split}
     for pair, stem, sample in found:
         name = f"{pair.split}_{stem}" if clash else stem
-        samples[name] = Sample(name, sample.image, sample.mask)
+        samples[name] = replace(sample, name=name)
         if pair.split:
             folders[pair.split].append(name)
             if sample.image in again.values():
@@ -227,6 +237,18 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Path]]:
         else:
             taken[file.stem] = file
     return taken, twice
+
+
+def _box_files(places: Iterable[Path]) -> dict[str, Path]:
+    """Stem -> file that holds its boxes. A place is a folder with one file an image (XML wins), or a COCO file."""
+    found: dict[str, Path] = {}
+    for place in places:
+        if place.is_file():
+            found |= dict.fromkeys(read_coco(place).images, place)
+            continue
+        for suffix in (".json", ".txt", ".xml"):
+            found |= {f.stem: f for f in sorted(place.iterdir()) if f.suffix.lower() == suffix}
+    return found
 
 
 def _masks_by_image(folder: Path, images: dict[str, Path], shared: bool = False) -> tuple[dict[str, Path], list[Path]]:

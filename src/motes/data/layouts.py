@@ -1,4 +1,6 @@
-"""The folder layouts in which data sets are published, recognised by looking; aerial ones in `aerial_layouts`.
+"""The folder layouts in which data sets are published, recognised by looking.
+
+Aerial ones are in `aerial_layouts`, those of boxes without masks in `box_layouts`.
 
 Nothing is configured: :func:`recognise` looks at the names of the folders under a root, never into an image.
 Folder names are compared without case.
@@ -12,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from motes.data.aerial_layouts import AERIAL
+from motes.data.box_layouts import BOXES
 from motes.data.plans import Pair, Plan, children, folder_in, lists_in, other_lists, pair_in, split_folders
 from motes.errors import DataError
 from motes.naming import look_up, nearest
@@ -132,6 +135,7 @@ LAYOUTS: dict[str, Callable[[Path], Plan | None]] = {
     "basicirstd": _basicirstd,
     "dnanet": _dnanet,
     "plain": _plain,
+    **BOXES,
 }
 """In the order in which they are tried: a more specific layout comes before one that would also fit."""
 

@@ -14,13 +14,15 @@ class Pair:
     """A folder of images with the folders of masks that belong to it, best first.
 
     ``split`` is set where the layout stores each split in its own folders. ``repeats``: what lies here under the same
-    name as in another pair's folder is the same image once more.
+    name as in another pair's folder is the same image once more. ``boxes``: folders with one file of boxes an image, or
+    COCO files.
     """
 
     images: Path
     masks: tuple[Path, ...] = ()
     split: str | None = None
     repeats: bool = False
+    boxes: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,15 @@ class Plan:
     lists: dict[str, Path] = field(default_factory=dict)
     """Split name -> text file with one id a line."""
     boxes: Path | None = None
+    """The folder of VOC files beside masks; where boxes are all there is, see :class:`Pair`."""
     points: Path | None = None
     sky: Path | None = None
     classes: str | None = None
     """The class table of the data set, where the layout has one."""
     members: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Split name -> stems, where the publication fixes the split and no list is stored."""
+    box_classes: tuple[str, ...] = ()
+    """Names by number, where boxes are stored with numbers (YOLO)."""
     manifest: Path | None = None
     """What ``motes data prepare`` noted about its patches."""
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from motes.data.boxes import Convention, annotation, decide_convention, read_boxes
+from motes.data.annotations import read_objects
+from motes.data.boxes import Convention, decide_convention
 from motes.data.class_scan import class_info, spread
 from motes.data.dataset import Dataset
 from motes.data.scan import Facts, scan
@@ -59,20 +60,18 @@ def info(dataset: Dataset, advance: Callable[[], object] | None = None) -> dict[
 
 
 def box_convention(dataset: Dataset, facts: Sequence[Facts]) -> Convention | None:
-    """The corner convention of the set's boxes; None without boxes, or where none equals a component of the masks."""
-    if dataset.plan is None or dataset.plan.boxes is None:
-        return None
+    """The corner convention of the set's VOC boxes; None without any, or where none equals a component of the masks."""
     stored, masks = [], []
     for f in facts:
-        file = annotation(dataset.plan.boxes, f.name, dataset.samples[f.name].mask)
-        if file is None or f.mask_size is None:
+        sample = dataset.samples[f.name]
+        if sample.boxes is None or sample.boxes.suffix.lower() != ".xml" or f.mask_size is None:
             continue
         try:
-            stored.append(read_boxes(file))
+            stored.append(read_objects(sample).boxes)
         except DataError:
             continue  # check reports it
         masks.append(f.boxes)
-    return decide_convention(stored, masks)
+    return decide_convention(stored, masks) if stored else None
 
 
 def _split(ids: Sequence[str], facts: dict[str, Facts]) -> dict[str, int]:
