@@ -90,7 +90,7 @@ def main() -> int:
 
 
 def page() -> str:
-    cards = [model_card(name) for name in list_models()]
+    cards = [card for card in map(model_card, list_models()) if card.task != "detection"]
     shipped = {name: (file, read_onnx_card(file)) for name, file in sorted(list_weights().items())}
     parts = [INTRODUCTION, overview(cards, shipped)]
     for card in cards:

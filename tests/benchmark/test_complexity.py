@@ -41,6 +41,6 @@ def test_impossible_size() -> None:
         complexity(motes.create_model("repisdnet"), 1, 1)
 
 
-@pytest.mark.parametrize("name", motes.list_models())
+@pytest.mark.parametrize("name", [*motes.list_models("irstd"), *motes.list_models("aerial")])
 def test_cards_hold_what_is_counted(name: str) -> None:
     assert complexity_of_forms(name) == {k: dict(v) for k, v in motes.model_card(name).complexity.items()}

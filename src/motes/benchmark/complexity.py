@@ -48,10 +48,12 @@ def complexity(net: nn.Module, height: int = 256, width: int = 256) -> Complexit
     for module in shadow.modules():
         if hasattr(module, "published_extra_macs"):
             module.register_forward_hook(add)
+    # Of a detector what comes before the choice of boxes, which depends on values; ``counted`` where that does, too.
+    run = getattr(shadow, "counted", None) or getattr(shadow, "candidates", None) or shadow
     counter = FlopCounterMode(display=False)
     try:
         with counter, torch.no_grad():
-            shadow(torch.empty(1, channels, height, width, device="meta"))
+            run(torch.empty(1, channels, height, width, device="meta"))
     except RuntimeError as e:
         reason = str(e).splitlines()[0]
         raise MotesError(f"{net.card.name} cannot take a frame of {height}x{width} px: {reason}") from None

@@ -137,7 +137,7 @@ def network_of_backbone(state: Mapping[str, Any], path: Path) -> tuple[str, str 
     """
     given = [n for n in state if not is_counter(n) and n not in CLASSIFIER]
     best, most = None, 0.0
-    for name in list_models():
+    for name in sorted(list_models(), key=lambda name: model_card(name).task == "detection"):
         for variant in (None, *model_card(name).variants):
             module, own = skeleton(name, variant)
             inside = {ours: theirs for ours, theirs in backbone_names(module, own).items() if not is_counter(ours)}

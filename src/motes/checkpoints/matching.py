@@ -178,9 +178,10 @@ def fit(given: Mapping[str, Any], own: Mapping[str, tuple[int, ...]]) -> float:
 def best_fit(state: Mapping[str, Any], above: float = 0.0, at_least: float = 0.5) -> tuple[str, str | None] | None:
     """Name and variant of the known network that ``state`` fits best, None if none fits more than ``above``."""
     # Sixty networks take seconds to build: variants are looked at only of the networks whose names are nearest, and
-    # networks on timm's backbones (a second to import) come after the others.
+    # networks on timm's backbones (a second to import) come after the others, the detectors last.
     shares: dict[str, float] = {}
-    for name in sorted(list_models(), key=lambda name: model_card(name).task != "irstd"):
+    order = {"irstd": 0, "detection": 2}
+    for name in sorted(list_models(), key=lambda name: order.get(model_card(name).task, 1)):
         shares[name] = _share(state, name, None, shapes=False)
         if shares[name] == 1:
             break
