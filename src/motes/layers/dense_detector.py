@@ -38,6 +38,8 @@ class BoxDetectorMixin:
     """
 
     pad_stride = 32
+    pad_least = 32
+    """px; shorter sides are padded to it (a multiple of ``pad_stride``)."""
     bgr = False
     """Whether the published network takes blue, green, red; images come as the card says, red first."""
 
@@ -51,7 +53,7 @@ class BoxDetectorMixin:
     def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Detections of each image; see the class."""
         h, w = images.shape[-2:]
-        candidates = self.candidates(pad_to(images, self.pad_stride), (h, w))
+        candidates = self.candidates(pad_to(images, self.pad_stride, self.pad_least), (h, w))
         found = select(candidates, self.box_spec)
         if "sky" in candidates:
             for one, sky in zip(found, candidates["sky"], strict=True):
@@ -61,7 +63,7 @@ class BoxDetectorMixin:
     def loss(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """``{name: scalar}``; see the class. Computed in float32 under autocast too."""
         check_targets(images, targets)
-        padded = self.as_published(pad_to(images, self.pad_stride))
+        padded = self.as_published(pad_to(images, self.pad_stride, self.pad_least))
         return self.losses(padded, targets, tuple(images.shape[-2:]))
 
     def candidates(self, images: Tensor, size: tuple[Any, Any] | None = None) -> dict[str, Tensor]:
@@ -119,10 +121,13 @@ class DenseDetector(BoxDetectorMixin, nn.Module):
         return {f"out{i}": m for i, m in enumerate(m for group in self.raw(images) for m in group)}
 
 
-def pad_to(images: Tensor, stride: int) -> Tensor:
-    """Images with zeros at the right and below, so that both sides are multiples of ``stride``."""
+def pad_to(images: Tensor, stride: int, least: int = 1) -> Tensor:
+    """Images with zeros at the right and below, so that both sides are multiples of ``stride``, none below ``least``.
+
+    ``least``: a multiple of ``stride``, or 1.
+    """
     h, w = images.shape[-2:]
-    right, bottom = -w % stride, -h % stride
+    right, bottom = (max(-n % stride, least - n) for n in (w, h))
     return F.pad(images, (0, right, 0, bottom)) if right or bottom else images
 
 
