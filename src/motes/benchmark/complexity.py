@@ -18,9 +18,11 @@ from motes.models import create_model
 class Complexity:
     """What one frame costs.
 
-    ``params``: trainable numbers. ``numbers``: all numbers of the state dict, running statistics included. ``macs``:
-    multiply-accumulates of convolutions and matrix products (biases, norms, activations, pooling and interpolation not
-    counted). ``published_macs``: the same for the authors' code, where ours needs fewer for the same result.
+    ``params``: trainable numbers; ``published_params``: with those that the authors' code declares and never uses
+    (``published_extra_params`` of a module). ``numbers``: all numbers of the state dict, running statistics included.
+    ``macs``: multiply-accumulates of convolutions and matrix products (biases, norms, activations, pooling and
+    interpolation not counted). ``published_macs``: the same for the authors' code, where ours needs fewer for the same
+    result.
     """
 
     height: int
@@ -29,6 +31,7 @@ class Complexity:
     numbers: int
     macs: int
     published_macs: int
+    published_params: int = 0
 
 
 def complexity(net: nn.Module, height: int = 256, width: int = 256) -> Complexity:
@@ -58,13 +61,15 @@ def complexity(net: nn.Module, height: int = 256, width: int = 256) -> Complexit
         reason = str(e).splitlines()[0]
         raise MotesError(f"{net.card.name} cannot take a frame of {height}x{width} px: {reason}") from None
     macs = counter.get_total_flops() // 2  # the counter counts a multiply and an add as two
+    params = sum(p.numel() for p in net.parameters())
     return Complexity(
         height=height,
         width=width,
-        params=sum(p.numel() for p in net.parameters()),
+        params=params,
         numbers=sum(t.numel() for t in net.state_dict().values()),
         macs=macs,
         published_macs=macs + extra,
+        published_params=params + sum(int(getattr(m, "published_extra_params", 0)) for m in net.modules()),
     )
 
 
