@@ -125,10 +125,10 @@ def paste(
     if how.sky and sky is None:
         raise DataError("copy-paste into the sky needs a sky map", "modes gaussian and plain need none")
     allowed = sky if how.sky and sky is not None else np.ones(mask.shape, bool)
-    labels, own = np.asarray(labels, np.int64), np.asarray(boxes, np.float32).reshape(-1, 4)
+    own, classes = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(labels, np.int64)
     patches = [p for p in patches if p.mask.shape[0] <= mask.shape[0] and p.mask.shape[1] <= mask.shape[1]]
     if not patches or not allowed.any():
-        return Pasted(pixels, own, labels, mask)
+        return Pasted(pixels, own, classes, mask)
     search = Places(allowed, mask, rng, how.clusters)
     places = tuple(search.next(*p.mask.shape) for p in patches)
     pixels, mask, weights = pixels.copy(), mask.copy(), []
@@ -145,7 +145,7 @@ def paste(
     return Pasted(
         pixels,
         np.concatenate([left, new]),
-        np.concatenate([labels[kept], np.array([p.label for p in patches], np.int64)]),
+        np.concatenate([classes[kept], np.array([p.label for p in patches], np.int64)]),
         mask,
         places,
         tuple(search.windows),

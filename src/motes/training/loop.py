@@ -26,6 +26,7 @@ from motes.losses import Sum, create_loss
 from motes.metrics import Value
 from motes.models.allocator import keep_freed_memory
 from motes.naming import look_up
+from motes.training.boxes import BoxSet, LossSum, check_losses
 from motes.training.labelled import LabelledSet
 from motes.training.network import load_start, make_network
 from motes.training.optimizers import create_optimizer, set_rate
@@ -60,7 +61,8 @@ def make_fabric(recipe: Recipe) -> Fabric:
         accelerator=recipe.loop.accelerator,
         devices=devices,
         num_nodes=nodes,
-        strategy="ddp" if many else "auto",
+        # What only a sky map or a positive box trains gets no gradient in some batches.
+        strategy=("ddp_find_unused_parameters_true" if recipe.task == "detection" else "ddp") if many else "auto",
         precision=recipe.loop.precision,
     )
     fabric.launch()
@@ -76,7 +78,7 @@ class Trainer:
         torch.manual_seed(loop.seed)
         net = make_network(recipe)
         if not run.begun:
-            run.note("starts from", load_start(net, recipe), aloud=recipe.task == "aerial")
+            run.note("starts from", load_start(net, recipe), aloud=recipe.task != "irstd")
         self.card: Card = net.card
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
@@ -87,8 +89,7 @@ class Trainer:
         self.net, self.optimizer = fabric.setup(net, optimizer)
         if self.average:
             self.average.state = {k: v.to(fabric.device) for k, v in self.average.state.items()}
-        self.loss = Sum([create_loss(p.name, **p.options) for p in recipe.losses], [p.weight for p in recipe.losses])
-        self.loss.to(fabric.device)
+        self.loss = make_loss(recipe).to(fabric.device)
         self.data = training_set(frames, self.card, recipe)
         frames_per_epoch = sum(frames.repeats)
         self.fingerprints = fingerprints(frames.train) if fabric.global_rank == 0 else []
@@ -114,6 +115,7 @@ class Trainer:
                 self.step += 1
                 epoch = self.step / self.steps_per_epoch
                 row = {"step": self.step, "epoch": round(epoch, 4), "lr": rate, "loss": value}
+                row |= {f"loss/{k}": v for k, v in getattr(self.loss, "parts", {}).items()}
                 row["seconds"] = round(time.perf_counter() - started, 3)
                 at_end = self.step == self.steps
                 self.end_step(row, at_end)
@@ -137,12 +139,13 @@ class Trainer:
         self.net.train()
         total = 0.0
         for k, batch in enumerate(batches):
-            images, masks = (fabric.to_device(t) for t in (batch.images, batch.masks))
+            images, truth = (fabric.to_device(t) for t in (batch.images, batch.truth))
             if recipe.loop.channels_last:
                 images = images.to(memory_format=torch.channels_last)
             self.loss.train(k == 0)  # a loss that anneals counts optimiser steps
             with fabric.no_backward_sync(self.net, enabled=k < len(batches) - 1):
-                loss = self.loss(self.net(images), masks) / len(batches)
+                outputs = self.net(images, truth) if recipe.task == "detection" else self.net(images)
+                loss = self.loss(outputs, truth) / len(batches)
                 value = float(loss.detach())
                 if value != value or value in (float("inf"), float("-inf")):
                     shown = ", ".join(batch.names[:8]) + (" ..." if len(batch.names) > 8 else "")
@@ -205,7 +208,7 @@ class Trainer:
             # Each process has its own batch statistics (and average of them); the ones scored are those that are saved.
             net.load_state_dict(self.fabric.broadcast(net.state_dict()))
         try:
-            return validate(net.eval(), self.frames, self.card, self.recipe.validation.protocol, self.fabric)
+            return validate(net.eval(), self.frames, self.card, self.recipe, self.fabric)
         finally:
             net.load_state_dict(own)
 
@@ -292,9 +295,18 @@ class Interruption:
         self.requested = True
 
 
-def training_set(frames: Frames, card: Card, recipe: Recipe) -> TrainingSet | LabelledSet:
+def make_loss(recipe: Recipe) -> nn.Module:
+    """The recipe's losses as one; detectors bring their own, the recipe may weigh them."""
+    if recipe.task == "detection":
+        return LossSum({p.name: p.weight for p in recipe.losses})
+    return Sum([create_loss(p.name, **p.options) for p in recipe.losses], [p.weight for p in recipe.losses])
+
+
+def training_set(frames: Frames, card: Card, recipe: Recipe) -> TrainingSet | LabelledSet | BoxSet:
     """The augmented training frames, or windows of them."""
     seed = recipe.loop.seed
+    if frames.boxes is not None:
+        return BoxSet(frames.train, frames.boxes, card.input, recipe.transform, seed)
     if frames.classes is None:
         return TrainingSet(frames.train, card.input, recipe.transform, seed)
     return LabelledSet(frames.windows or frames.train, frames.classes, card.input, recipe.transform, seed)
@@ -309,6 +321,8 @@ def check(recipe: Recipe, begun: bool = False) -> None:
     if not begun:
         load_start(net, recipe)
     look_up("validation metric", recipe.validation.metric, known_metrics(recipe, net.card))
-    for part in recipe.losses:
-        create_loss(part.name, **part.options)
+    if recipe.task == "detection" and recipe.losses:
+        check_losses(net, recipe)
+    else:
+        make_loss(recipe)
     create_optimizer(recipe.optimizer, net)

@@ -16,7 +16,7 @@ from motes.errors import CheckpointError, MotesError
 from motes.models import create_model
 from motes.models.class_order import reorder_classes
 from motes.training.recipe import Recipe
-from motes.training.selection import classes_of
+from motes.training.selection import box_rules, classes_of
 
 
 def make_network(recipe: Recipe) -> nn.Module:
@@ -30,14 +30,22 @@ def make_network(recipe: Recipe) -> nn.Module:
         needs = "data.classes=TABLE says what its labels are" if task == "aerial" else "it takes no data.classes"
         raise MotesError(f"{part.name} is a network of the task {task}, the data are of the task {recipe.task}", needs)
     channels = recipe.input.channels if recipe.input else None
-    table = classes_of(recipe.data)
-    classes = None if table is None else len(table.names)
+    names = names_of(recipe)
+    classes = None if names is None else len(names)
     net = create_model(part.name, part.variant, in_channels=channels, num_classes=classes, **part.options)
     if recipe.input:
         net.card = dataclasses.replace(net.card, input=recipe.input)
-    if table is not None:
-        net.card = net.card.replace(classes=tuple(table.names))
+    if names is not None:
+        net.card = net.card.replace(classes=names)
     return net
+
+
+def names_of(recipe: Recipe) -> tuple[str, ...] | None:
+    """The classes of the recipe's labels or boxes; None for masks of one class."""
+    if recipe.task == "detection":
+        return box_rules(recipe).names
+    table = classes_of(recipe.data)
+    return None if table is None else tuple(table.names)
 
 
 def load_start(net: nn.Module, recipe: Recipe) -> str:

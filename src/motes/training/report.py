@@ -9,7 +9,7 @@ from motes.training.selection import Frames
 
 TITLES = {
     "iou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa", "miou": "mIoU", "miou_foreground": "mIoU without background",
-    "oa": "OA",
+    "oa": "OA", "map12": "mAP12", "map07": "mAP07", "recall": "recall",
 }  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def write_report(recipe: Recipe, frames: Frames, run: Run) -> None:
         done(recipe, rows),
         f"- protocol of validation: {recipe.validation.protocol}, metric: {recipe.validation.metric}",
     ]
-    if recipe.task == "aerial":
+    if recipe.task != "irstd":
         lines.insert(-3, f"- starts from {run.facts().get('starts from', 'weights that are not known')}")
     if frames.windows:
         part = recipe.data.windows

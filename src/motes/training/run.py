@@ -22,7 +22,11 @@ from motes.errors import CheckpointError, MotesError
 from motes.imaging import atomic_path
 from motes.training.recipe import Recipe, dump_recipe, parse_recipe
 
-SHOWN = {"irstd": ("iou", "niou", "pd", "fa"), "aerial": ("miou", "miou_foreground", "oa")}
+SHOWN = {
+    "irstd": ("iou", "niou", "pd", "fa"),
+    "aerial": ("miou", "miou_foreground", "oa"),
+    "detection": ("map12", "map07", "recall"),
+}
 """Metrics of a validation that metrics.csv, the report and the weights' card keep, by task; the first is shown."""
 
 
@@ -159,7 +163,7 @@ class Run:
 
             def update(row: dict[str, Any]) -> None:
                 nonlocal best
-                for key, name in (("val_iou", "IoU"), ("val_miou", "mIoU")):
+                for key, name in (("val_iou", "IoU"), ("val_miou", "mIoU"), ("val_map12", "mAP12")):
                     if row.get(key) is not None:
                         best = f"  val {name} {row[key]:.4f}"
                 text = f"epoch {row['epoch']:.1f}  loss {row['loss']:.4f}{best}"

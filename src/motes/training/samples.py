@@ -29,11 +29,12 @@ Key = tuple[int, int]
 class Batch:
     """images [B, C, H, W] float32, and the frames' names.
 
-    masks: [B, 1, H, W] float32 with values 0 and 1; of the task aerial labels [B, H, W] int64, 255 ignored.
+    truth: masks [B, 1, H, W] float32 with values 0 and 1; of the task aerial labels [B, H, W] int64, 255 ignored; of
+    the task detection a list of ``{"boxes", "labels", "sky"?}``.
     """
 
     images: torch.Tensor
-    masks: torch.Tensor
+    truth: Any
     names: list[str]
 
 
@@ -134,8 +135,8 @@ def collate(items: list[Item]) -> Batch:
     return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), list(names))
 
 
-def loader(data: Dataset[Item], order: Order, workers: int) -> DataLoader[Batch]:
-    """Batches in ``order``; the number of workers changes nothing but the speed."""
+def loader(data: Dataset[Any], order: Order, workers: int) -> DataLoader[Batch]:
+    """Batches in ``order``; the number of workers changes nothing but the speed. A set may have its own ``collate``."""
     return DataLoader(
         data,
         batch_sampler=order,
@@ -143,7 +144,7 @@ def loader(data: Dataset[Item], order: Order, workers: int) -> DataLoader[Batch]
         # A fork would inherit the locks of OpenCV's and OpenMP's threads, and may wait for them for ever; children of a
         # fork server do not notice that the training was killed, and stay.
         multiprocessing_context="spawn" if workers else None,
-        collate_fn=collate,
+        collate_fn=getattr(data, "collate", collate),
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=2 if workers else None,
         generator=torch.Generator(),  # worker seeds must not be drawn from the global generator

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from motes.cards import model_card
 from motes.data import Dataset, Sample, open_dataset
+from motes.data.annotations import READERS, read_boxes, read_sky
 from motes.data.classes import ClassTable, class_table
+from motes.data.copy_paste import MODES
 from motes.data.lists import listed, read_ids
 from motes.data.parallel import in_threads
 from motes.data.scan import digest
@@ -20,7 +23,18 @@ from motes.data.windows import Window, cut
 from motes.errors import DataError
 from motes.imaging import image_size, read_image, read_mask
 from motes.metrics import protocol as find_protocol
+from motes.naming import look_up
 from motes.training.recipe import DataPart, Recipe, WindowsPart
+
+
+@dataclass(frozen=True)
+class BoxRules:
+    """How the boxes of a data set are read: their classes' names, the corners (``data.annotations.READERS``), and
+    whether every frame must have a sky map."""
+
+    names: tuple[str, ...] = ("Target",)
+    reader: str = "exact"
+    sky: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,7 +42,7 @@ class Frames:
     """Training frames with how often each counts in an epoch, and validation frames.
 
     Of the task aerial: the classes of the labels, and the windows that are cut on the fly (empty: frames are taken
-    whole); ``repeats`` has a value for each window then.
+    whole); ``repeats`` has a value for each window then. Of the task detection: how boxes are read.
     """
 
     name: str
@@ -37,13 +51,15 @@ class Frames:
     repeats: tuple[float, ...] = field(repr=False)
     classes: ClassTable | None = None
     windows: tuple[Window, ...] = field(default=(), repr=False)
+    boxes: BoxRules | None = None
 
 
 def select_frames(recipe: Recipe) -> Frames:
     """Opens the recipe's data; DataError where a root, split or id is missing, or training and validation overlap."""
     part = recipe.data
     root = find_root(part.root)
-    table = classes_of(part)
+    boxes = box_rules(recipe) if recipe.task == "detection" else None
+    table = None if boxes else classes_of(part)
     data = _opened(root, part.layout, table)
     excluded = {name for file in part.exclude for name in read_ids(file)}
     train = [s for s in chosen(data, part.train) if s.name not in excluded]
@@ -57,14 +73,22 @@ def select_frames(recipe: Recipe) -> Frames:
             f"{len(shared)} frames are in both training and validation, for instance {min(shared)}",
             "choose another data.val, or set validation.selects_on_test=true and have it said in the report",
         )
-    repeats = [1.0] * len(train)
+    repeats = [part.repeat] * len(train)
     for extra in part.extra:
         more = chosen(_opened(find_root(extra.root), None, table), extra.split)
         train, repeats = train + more, repeats + [extra.repeat] * len(more)
     if not train:
         raise DataError(f"{root}: no frame is left to train on")
-    frames = Frames(part.name or root.name, tuple(train), tuple(val), tuple(repeats), table)
-    return cut_frames(frames, part.windows) if part.windows else frames
+    frames = Frames(part.name or root.name, tuple(train), tuple(val), tuple(repeats), table, boxes=boxes)
+    return cut_frames(frames, part.windows) if part.windows and table else frames
+
+
+def box_rules(recipe: Recipe) -> BoxRules:
+    """How the boxes of the recipe's data are read; DataError for an unknown reader or an unreadable list of classes."""
+    part, paste = recipe.data, recipe.transform
+    names = class_table(part.classes).names if part.classes else model_card(recipe.model.name).classes
+    look_up("reader", part.reader, READERS, DataError)
+    return BoxRules(tuple(names), part.reader, bool(paste.paste and MODES[paste.paste_mode].sky))
 
 
 def cut_frames(frames: Frames, part: WindowsPart) -> Frames:
@@ -92,11 +116,43 @@ def check_frames(frames: Frames, validation_protocol: str) -> None:
         DataError: a frame without a mask, or with one of another size (that a protocol which resizes accepts).
         ImageError: an image or mask that cannot be read.
     """
+    if frames.boxes is not None:
+        check_boxes(frames, frames.boxes)
+        return
     aerial = frames.classes is not None
     resized = not aerial and find_protocol(validation_protocol).resolution is not None
     whole = not aerial and len(frames.train) + len(frames.val) <= 5000
     pairs = [(s, True) for s in frames.train] + [(s, not resized) for s in frames.val]
     in_threads(lambda pair: check_pair(*pair, whole=whole), pairs)
+
+
+def check_boxes(frames: Frames, rules: BoxRules) -> None:
+    """As `check_frames`; a sky map must be there for every training frame if for one, and where targets are pasted
+    into the sky."""
+    whole = len(frames.train) + len(frames.val) <= 5000
+    sky = rules.sky or any(s.sky is not None for s in frames.train)
+
+    def check(sample: Sample) -> None:
+        size = read_image(sample.image).size if whole else image_size(sample.image)
+        read_boxes(sample, rules.names, rules.reader)
+        if sample.mask is not None and image_size(sample.mask) != size:
+            check_pair(sample, same_size=True, whole=False)
+
+    def check_sky(sample: Sample) -> None:
+        if sample.sky is None:
+            raise no_sky(sample)
+        read_sky(sample)
+
+    in_threads(check, [*frames.train, *frames.val])
+    if sky:
+        in_threads(check_sky, frames.train)
+
+
+def no_sky(sample: Sample) -> DataError:
+    return DataError(
+        f"{sample.image} has no sky map, and what is trained needs one",
+        "transform.paste_mode=gaussian pastes without; networks with a sky branch cannot do without",
+    )
 
 
 def check_pair(sample: Sample, same_size: bool, whole: bool = True) -> None:

@@ -29,8 +29,8 @@ def augment(pixels: np.ndarray, mask: np.ndarray, part: TransformPart, rng: np.r
     if part.rotate:
         turns = int(rng.integers(4))
         pixels, mask = np.rot90(pixels, turns), np.rot90(mask, turns)
-    pixels = _blur(pixels, part.blur, rng)
-    pixels = _intensity(pixels, part, rng)
+    pixels = blurred(pixels, part.blur, rng)
+    pixels = intensity(pixels, part, rng)
     return np.ascontiguousarray(pixels, np.float32), np.ascontiguousarray(mask)
 
 
@@ -90,7 +90,8 @@ def _mirrored(index: np.ndarray, n: int) -> np.ndarray:
     return np.minimum(index, 2 * n - 2 - index)
 
 
-def _blur(pixels: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:
+def blurred(pixels: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:
+    """The frame, with ``chance`` under a Gaussian of up to one pixel."""
     if rng.random() >= chance:
         return pixels
     sigma = rng.uniform(0.0, 1.0)
@@ -101,7 +102,8 @@ def _blur(pixels: np.ndarray, chance: float, rng: np.random.Generator) -> np.nda
     return cv2.GaussianBlur(np.ascontiguousarray(pixels), (0, 0), sigma).reshape(pixels.shape)
 
 
-def _intensity(pixels: np.ndarray, part: TransformPart, rng: np.random.Generator) -> np.ndarray:
+def intensity(pixels: np.ndarray, part: TransformPart, rng: np.random.Generator) -> np.ndarray:
+    """Gamma, contrast, brightness and noise as the recipe says."""
     if part.gamma:
         pixels = np.clip(pixels, 0, 1) ** np.float32(math.exp(rng.uniform(-part.gamma, part.gamma)))
     if part.gain or part.offset:

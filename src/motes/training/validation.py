@@ -9,30 +9,35 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from motes import metrics
 from motes.cards import Card
 from motes.evaluation import score_samples
 from motes.evaluation.classes import score_classes
 from motes.metrics import ClassScore, SegmentationScore, Value, class_protocol
 from motes.models.backend import TorchBackend
+from motes.training.box_validation import score_boxes
 from motes.training.recipe import Recipe
 from motes.training.selection import Frames
 
 
-def validate(net: nn.Module, frames: Frames, card: Card, protocol: str, fabric: Fabric) -> dict[str, Value]:
+def validate(net: nn.Module, frames: Frames, card: Card, recipe: Recipe, fabric: Fabric) -> dict[str, Value]:
     """The metrics of all of ``frames.val``, each process having done every world-th; equal to those of one process."""
-    backend = TorchBackend(net, card, fabric.device)
-    mine = frames.val[fabric.global_rank :: fabric.world_size]
-    if frames.classes is None:
-        score: Any = score_samples(backend, mine, protocol)
+    mine, protocol = frames.val[fabric.global_rank :: fabric.world_size], recipe.validation.protocol
+    score: Any
+    if frames.boxes is not None:
+        size, names = recipe.transform.resize, frames.boxes.names
+        score = score_boxes(net, mine, card.input, names, protocol, size, str(fabric.device))
+    elif frames.classes is not None:
+        score = score_classes(TorchBackend(net, card, fabric.device), mine, frames.classes, protocol)
     else:
-        score = score_classes(backend, mine, frames.classes, protocol)
+        score = score_samples(TorchBackend(net, card, fabric.device), mine, protocol)
     if fabric.world_size > 1:
         states: list[Any] = [None] * fabric.world_size
         torch.distributed.all_gather_object(states, score.state())
         score, *others = (type(score).from_state(state) for state in states)
         for other in others:
             score.merge(other)
-    values: dict[str, Value] = score.compute(intervals=False)
+    values: dict[str, Value] = score.compute() if frames.boxes is not None else score.compute(intervals=False)
     return values
 
 
@@ -41,5 +46,7 @@ def known_metrics(recipe: Recipe, card: Card) -> Iterable[str]:
     protocol = recipe.validation.protocol
     if card.task == "irstd":
         return SegmentationScore(protocol).compute(intervals=False)
+    if card.task == "detection":
+        return metrics.BoxScore(protocol).compute()
     class_protocol(protocol)
     return ClassScore(card.classes).compute(intervals=False)
