@@ -1,5 +1,7 @@
 """Numpy accumulators that can be merged: ``update()``, ``merge()``, ``compute()`` under named protocols."""
 
+from motes.metrics.box_protocols import BOX_PROTOCOLS, BoxProtocol, box_protocol
+from motes.metrics.box_score import BoxScore
 from motes.metrics.class_protocols import CLASS_PROTOCOLS, ClassProtocol, class_protocol
 from motes.metrics.class_score import ClassScore
 from motes.metrics.components import Components, components
@@ -9,8 +11,11 @@ from motes.metrics.report import results_table, write_metrics, write_per_image
 from motes.metrics.segmentation import SegmentationScore, Value
 
 __all__ = [
+    "BOX_PROTOCOLS",
     "CLASS_PROTOCOLS",
     "PROTOCOLS",
+    "BoxProtocol",
+    "BoxScore",
     "ClassProtocol",
     "ClassScore",
     "Components",
@@ -19,6 +24,7 @@ __all__ = [
     "SegmentationScore",
     "TargetCurve",
     "Value",
+    "box_protocol",
     "class_protocol",
     "components",
     "protocol",
