@@ -137,6 +137,8 @@ class Trainer:
         rate *= warmup(recipe.schedule, self.step)
         set_rate(self.optimizer, rate)
         self.net.train()
+        if hasattr(self.net.module, "progress"):  # a network whose losses change with the epoch
+            self.net.module.progress(self.step // self.steps_per_epoch)
         total = 0.0
         for k, batch in enumerate(batches):
             images, truth = (fabric.to_device(t) for t in (batch.images, batch.truth))
