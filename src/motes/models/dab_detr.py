@@ -89,7 +89,7 @@ class DABDETR(QueryDetector):
         (x,) = self.neck(self.backbone(images))
         places = map_positions(x, CHANNELS, TEMPERATURE)
         memory = self.encoder(x.flatten(2).transpose(1, 2), places)
-        anchors = self.query_embedding.weight.expand(len(images), -1, -1).sigmoid()
+        anchors = self.query_embedding.weight.expand(images.shape[0], -1, -1).sigmoid()
         found, anchors = self.decoder(anchors, memory, places, self.bbox_head.fc_reg)
         boxes = self.bbox_head.fc_reg(found) + inverse_sigmoid(anchors)
         return self.bbox_head.fc_cls(found), boxes.sigmoid()
@@ -142,7 +142,7 @@ class AnchorDecoder(nn.Module):
 
         A layer looks from boxes that are detached; those that are returned have the gradient of the layer before.
         """
-        x, found, starts = anchors.new_zeros(*anchors.shape[:2], CHANNELS), [], [anchors]
+        x, found, starts = torch.zeros_like(anchors[..., :1]).expand(-1, -1, CHANNELS), [], [anchors]
         for i, layer in enumerate(self.layers):
             waves = point_positions(anchors, CHANNELS // 2)
             queries = self.ref_point_head(waves)

@@ -85,7 +85,7 @@ class SparseRCNN(DenseDetector):
         maps = self.neck(self.backbone(images))
         boxes = in_px(self.rpn_head.init_proposal_bboxes.weight, images.shape[-2:])
         features = self.rpn_head.init_proposal_features.weight
-        return maps, boxes.expand(len(images), -1, -1), features.expand(len(images), -1, -1)
+        return maps, boxes.expand(images.shape[0], -1, -1), features.expand(images.shape[0], -1, -1)
 
     def correct(
         self, stage: nn.Module, maps: Sequence[Tensor], boxes: Tensor, features: Tensor
