@@ -25,6 +25,9 @@ from motes.models.fcos import FCOS, REACH, SMALL, FCOSHead
 from motes.naming import look_up
 
 VARIANTS = {"v1": {"exchange": "even"}, "small": SMALL}
+NEEDS_SKY = True
+"""Training needs a sky map of every frame."""
+
 PUBLISHED_NAMES = BACKBONE_NAMES
 UNUSED_NAMES = [
     r"bbox_head\.(?:conv_squeeze_tgt|conv_squeeze_bg|conv_mix|conv_reduce|gen_weight|fusion_conv|convs_reg"
@@ -202,7 +205,8 @@ class ChannelExchange(nn.Module):
     def choose(self, x: Tensor) -> Tensor:
         """Numbers of the strongest channels, ascending, [B, chosen, h, w]."""
         with torch.no_grad():
-            strength = (x * self.attention_mask(x)).mean((2, 3)).sigmoid()
+            # The authors take a sigmoid first: the same order, but for values that it makes equal.
+            strength = (x * self.attention_mask(x)).mean((2, 3))
             order = strength.topk(self.chosen, dim=1)[1].sort(dim=1)[0]
         return order[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3])
 

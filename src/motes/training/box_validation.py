@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from motes import metrics
 from motes.cards import InputSpec
 from motes.data import Sample
 from motes.data.annotations import read_boxes
 from motes.imaging import network_input, read_image, resize
-from motes.metrics.box_protocols import box_protocol
+from motes.metrics import BoxScore, box_protocol
 
 Found = dict[str, np.ndarray]
 
@@ -46,9 +45,9 @@ def score_boxes(
     protocol: str,
     size: tuple[int, int] | None,
     device: str = "cpu",
-) -> metrics.BoxScore:
+) -> BoxScore:
     """The score of the samples, each at the protocol's resolution, or at ``size``, or as it is."""
-    rules, score = box_protocol(protocol), metrics.BoxScore(protocol)
+    rules, score = box_protocol(protocol), BoxScore(protocol, names)
     for sample in samples:
         pixels, truth = read_image(sample.image).pixels, read_boxes(sample, names, rules.reader)
         found = find_boxes(net, pixels, spec, rules.resolution or size, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import re
@@ -88,7 +89,9 @@ def box_rules(recipe: Recipe) -> BoxRules:
     part, paste = recipe.data, recipe.transform
     names = class_table(part.classes).names if part.classes else model_card(recipe.model.name).classes
     look_up("reader", part.reader, READERS, DataError)
-    return BoxRules(tuple(names), part.reader, bool(paste.paste and MODES[paste.paste_mode].sky))
+    # A network with a sky branch says so in its file.
+    learned = getattr(importlib.import_module(f"motes.models.{recipe.model.name}"), "NEEDS_SKY", False)
+    return BoxRules(tuple(names), part.reader, learned or bool(paste.paste and MODES[paste.paste_mode].sky))
 
 
 def cut_frames(frames: Frames, part: WindowsPart) -> Frames:

@@ -9,11 +9,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from motes import metrics
 from motes.cards import Card
 from motes.evaluation import score_samples
 from motes.evaluation.classes import score_classes
-from motes.metrics import ClassScore, SegmentationScore, Value, class_protocol
+from motes.metrics import BoxScore, ClassScore, SegmentationScore, Value, class_protocol
 from motes.models.backend import TorchBackend
 from motes.training.box_validation import score_boxes
 from motes.training.recipe import Recipe
@@ -37,7 +36,7 @@ def validate(net: nn.Module, frames: Frames, card: Card, recipe: Recipe, fabric:
         score, *others = (type(score).from_state(state) for state in states)
         for other in others:
             score.merge(other)
-    values: dict[str, Value] = score.compute() if frames.boxes is not None else score.compute(intervals=False)
+    values: dict[str, Value] = score.compute(intervals=False)
     return values
 
 
@@ -47,6 +46,6 @@ def known_metrics(recipe: Recipe, card: Card) -> Iterable[str]:
     if card.task == "irstd":
         return SegmentationScore(protocol).compute(intervals=False)
     if card.task == "detection":
-        return metrics.BoxScore(protocol).compute()
+        return BoxScore(protocol).compute(intervals=False)
     class_protocol(protocol)
     return ClassScore(card.classes).compute(intervals=False)
