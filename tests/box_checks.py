@@ -43,7 +43,7 @@ def check_training(net: nn.Module, size: tuple[int, int] = (64, 96), images: int
     trained = {n: p.grad for n, p in net.named_parameters() if p.requires_grad}
     assert not [n for n, g in trained.items() if g is None]
     assert not [n for n, g in trained.items() if not torch.isfinite(g).all()]
-    return {k: float(v) for k, v in losses.items()}
+    return {k: float(v.detach()) for k, v in losses.items()}
 
 
 def check_export(
@@ -72,7 +72,7 @@ def check_export(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Candidates(net),
+            Candidates(net).eval(),  # the exporter leaves all parts in the mode of the whole
             (torch.randn(example[0], channels, *example[1:]),),
             file,
             dynamo=False,
