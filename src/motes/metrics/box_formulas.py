@@ -24,6 +24,7 @@ BANDS = {
 }  # fmt: skip
 """Size bands: low and high square root of a box's area, px, low inclusive."""
 
+_FEWER = 200  # resamples for means over many rankings
 _ALL = {"all": (0.0, np.inf), **BANDS}
 _GRID = tuple(sorted({*OVERLAPS, *SHOWN}))
 
@@ -209,6 +210,8 @@ class BoxFormulas:
         interval = None
         if self.weights is not None:
             weights = self.weights
+            if len(every[0]) > 1:
+                weights = weights[:_FEWER]
             drawn = np.stack([np.mean([r.resampled(mode, weights) for r in rows], axis=0) for rows in every])
             counted = np.isfinite(drawn)
             if counted.any():

@@ -100,28 +100,37 @@ def coco_flags(
 
 
 def centre_flags(boxes: np.ndarray, truths: np.ndarray, ignored: np.ndarray, distance: float) -> np.ndarray:
-    """Flags int8 [N] of an image: each detection, by descending score, takes the nearest free truth within reach.
+    """The flags [N] of `centre_pairs`."""
+    return centre_pairs(boxes, truths, ignored, distance)[0]
+
+
+def centre_pairs(
+    boxes: np.ndarray, truths: np.ndarray, ignored: np.ndarray, distance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each detection of an image, by descending score, takes the nearest free truth within reach.
 
     Args:
         boxes: [N, 4] by descending score.
         truths: [M, 4].
         ignored: bool [M]; a detection that reaches such a one only is not counted.
         distance: of the centres, px; strict.
+
+    Returns:
+        Flags int8 [N], and whether each truth was found, bool [M].
     """
-    out = np.full(len(boxes), FALSE, np.int8)
+    out, found = np.full(len(boxes), FALSE, np.int8), np.zeros(len(truths), bool)
     if not len(boxes) or not len(truths):
-        return out
+        return out, found
     x, y = (np.subtract.outer(_centres(boxes)[:, k], _centres(truths)[:, k]) for k in (0, 1))
     apart = np.sqrt(x * x + y * y)
     near = apart < distance
     out[near[:, ignored].any(axis=1)] = NEITHER
-    free = ~ignored
-    for d in np.flatnonzero(near[:, free].any(axis=1)).tolist():
-        reach = np.where(near[d] & free, apart[d], np.inf)
+    for d in np.flatnonzero(near[:, ~ignored].any(axis=1)).tolist():
+        reach = np.where(near[d] & ~ignored & ~found, apart[d], np.inf)
         k = int(reach.argmin())
         if np.isfinite(reach[k]):
-            out[d], free[k] = HIT, False
-    return out
+            out[d], found[k] = HIT, True
+    return out, found
 
 
 def proposal_ious(boxes: np.ndarray, truths: np.ndarray, plus_one: bool = False) -> np.ndarray:
