@@ -59,7 +59,9 @@ def recipes(
     for known in recipe_names():
         recipe = load_recipe(known)
         loop, rate = recipe.loop, f"{recipe.optimizer.name} {recipe.optimizer.lr:g}"
-        losses = " + ".join(part.name for part in recipe.losses)
+        losses = " + ".join(part.name for part in recipe.losses) or "its own"
+        part = recipe.transform
+        side = part.crop if part.name != "boxes" or part.fit == "crop" else part.resize[0] if part.resize else "whole"
         length = f"{loop.steps:,} steps" if loop.steps else f"{loop.epochs} epochs"
-        rows.append([known, recipe.data.name, recipe.transform.crop, loop.batch_size, length, losses, rate])
+        rows.append([known, recipe.data.name, side, loop.batch_size, length, losses, rate])
     typer.echo(text_table(["recipe", "data", ">crop", ">batch", ">length", "loss", "optimiser"], rows))
