@@ -89,7 +89,7 @@ class DABDETR(QueryDetector):
         (x,) = self.neck(self.backbone(images))
         places = map_positions(x, CHANNELS, TEMPERATURE)
         memory = self.encoder(x.flatten(2).transpose(1, 2), places)
-        anchors = self.query_embedding.weight.expand(images.shape[0], -1, -1).sigmoid()
+        anchors = self.query_embedding.weight.repeat(images.shape[0], 1, 1).sigmoid()
         found, anchors = self.decoder(anchors, memory, places, self.bbox_head.fc_reg)
         boxes = self.bbox_head.fc_reg(found) + inverse_sigmoid(anchors)
         return self.bbox_head.fc_cls(found), boxes.sigmoid()

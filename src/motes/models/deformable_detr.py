@@ -91,7 +91,7 @@ class DeformableDETR(QueryDetector):
         places = [map_positions(m, CHANNELS, offset=-0.5) + e for m, e in zip(maps, self.level_embed, strict=True)]
         tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
         memory = self.encoder(tokens, torch.cat(places, 1), cell_centres(maps), sizes)
-        queries, x = self.query_embedding.weight.expand(images.shape[0], -1, -1).chunk(2, -1)
+        queries, x = self.query_embedding.weight.repeat(images.shape[0], 1, 1).chunk(2, -1)
         points = self.reference_points_fc(queries).sigmoid()
         refine = self.bbox_head.reg_branches if self.refine else None
         found, references = self.decoder(x, queries, memory, points, sizes, refine)

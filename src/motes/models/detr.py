@@ -74,7 +74,7 @@ class DETR(QueryDetector):
         (x,) = self.neck(self.backbone(images))
         places = map_positions(x, CHANNELS)
         memory = self.encoder(x.flatten(2).transpose(1, 2), places)
-        queries = self.query_embedding.weight.expand(images.shape[0], -1, -1)
+        queries = self.query_embedding.weight.repeat(images.shape[0], 1, 1)
         found = self.decoder(queries, memory, places)
         return self.bbox_head.fc_cls(found), self.bbox_head.boxes(found).sigmoid()
 

@@ -85,7 +85,7 @@ class SparseRCNN(DenseDetector):
         maps = self.neck(self.backbone(images))
         boxes = in_px(self.rpn_head.init_proposal_bboxes.weight, images.shape[-2:])
         features = self.rpn_head.init_proposal_features.weight
-        return maps, boxes.expand(images.shape[0], -1, -1), features.expand(images.shape[0], -1, -1)
+        return maps, boxes.expand(images.shape[0], -1, -1), features.repeat(images.shape[0], 1, 1)
 
     def correct(
         self, stage: nn.Module, maps: Sequence[Tensor], boxes: Tensor, features: Tensor
@@ -94,6 +94,14 @@ class SparseRCNN(DenseDetector):
         regions = roi_features(maps, self.backbone.strides, batch_regions(boxes.detach()), SIDE, samples=2)
         features, logits, deltas = stage(features, regions)
         return features, logits, self.coder.decode(boxes, deltas)
+
+    def counted(self, images: Tensor) -> Tensor:
+        """What a forward pass computes but for the samples of the regions, which depend on values: to count it."""
+        maps, _, features = self.start(images)
+        regions = maps[0].new_zeros(features.shape[0] * self.proposals, CHANNELS, SIDE, SIDE)
+        for stage in self.roi_head.bbox_head:
+            features, *_ = stage(features, regions)
+        return features
 
     def candidates_of(self, raw: tuple[Tensor, Tensor], size: Size) -> dict[str, Tensor]:
         """The proposals after the last stage, clipped to the frame."""
