@@ -14,9 +14,9 @@ from motes.errors import CardError, CheckpointError, DataError, MissingExtraErro
 if TYPE_CHECKING:
     from motes.data import Sample
     from motes.data.classes import ClassTable
-    from motes.evaluation import ClassEvaluation, Evaluation
+    from motes.evaluation import BoxEvaluation, ClassEvaluation, Evaluation
     from motes.inference.backend import Backend
-    from motes.metrics import ClassProtocol, Protocol
+    from motes.metrics import BoxProtocol, ClassProtocol, Protocol
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +31,8 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split, or a .txt list of ids; default: all frames.")] = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", "-p", help="The rules: native, repisdnet, ...; of aerial networks window, ...")
+        str,
+        typer.Option("--protocol", "-p", help="The rules: native, repisdnet, ...; aerial window, ...; boxes deepir"),
     ] = "native",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where metrics.json goes.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Draw overlays and a gallery of failures.")] = False,
@@ -75,8 +76,14 @@ def evaluate(
     named = "" if Path(weights).exists() else f"{Path(weights).name}-"
     for file in files:
         loaded = load(file, model, variant, backend, **read_settings(settings or ()))
-        aerial = loaded.card.task == "aerial"
-        rules = class_rule(protocol, threshold, save_prob, changes) if aerial else target_rule(rule, protocol, changes)
+        aerial, boxes = loaded.card.task == "aerial", loaded.card.task == "detection"
+        rules: Any
+        if boxes:
+            rules = box_rule(protocol, threshold, {**changes, "save-prob": save_prob or None, "mask": mask or None})
+        elif aerial:
+            rules = class_rule(protocol, threshold, save_prob, changes)
+        else:
+            rules = target_rule(rule, protocol, changes)
         label = rules.name.replace("*", "-changed")
         one = output or folder / "evaluate" / f"{named}{name}-{chosen or 'all'}-{label}"
         shown = show_dir or folder / "show"
@@ -87,7 +94,10 @@ def evaluate(
             "data": name, "split": chosen, "rule": rules, "masks": masks, "weights_sha256": sha256_of(file), "out": one,
             "show": shown if show or show_dir else None,
         }  # fmt: skip
-        if aerial:
+        if boxes:
+            del options["masks"]
+            report_boxes(run_boxes(loaded, samples, **options), file, one, as_json)
+        elif aerial:
             found = run_classes(loaded, samples, table, labels=save_labels, batch=batch, **options)
             report_classes(found, file, one, as_json)
         else:
@@ -96,11 +106,11 @@ def evaluate(
 
 def find_rule(name: str, threshold: float | None) -> Protocol | None:
     """The protocol for targets; None where the name is one for class maps only: the weights decide which is meant."""
-    from motes.metrics import CLASS_PROTOCOLS, PROTOCOLS
+    from motes.metrics import BOX_PROTOCOLS, CLASS_PROTOCOLS, PROTOCOLS
     from motes.metrics import protocol as find_protocol
     from motes.naming import look_up
 
-    look_up("protocol", name, [*PROTOCOLS, *CLASS_PROTOCOLS])
+    look_up("protocol", name, [*PROTOCOLS, *CLASS_PROTOCOLS, *BOX_PROTOCOLS])
     if name not in PROTOCOLS:
         return None
     rule = find_protocol(name)
@@ -127,6 +137,54 @@ def class_rule(name: str, threshold: float | None, save_prob: bool, changes: dic
         raise CardError(f"{option} is for networks that find targets, and this one gives every pixel a class")
     scales = changes["scales"]
     return class_protocol(name).replace(**{**changes, "scales": None if scales is None else parse_scales(scales)})
+
+
+def box_rule(name: str, threshold: float | None, changes: dict[str, Any]) -> BoxProtocol:
+    """The protocol for a network that finds boxes; refuses what only maps have."""
+    from motes.metrics import box_protocol
+
+    given = [key for key, value in changes.items() if value is not None]
+    if given:
+        raise CardError(f"--{given[0]} is for networks that give maps, and this one finds boxes")
+    rule = box_protocol(name)
+    return rule if threshold is None else rule.at(threshold)
+
+
+def run_boxes(backend: Any, samples: list[Sample], **options: Any) -> BoxEvaluation:
+    """The evaluation of a network that finds boxes, with a bar."""
+    from motes.cli.progress import progress
+    from motes.evaluation import evaluate_boxes
+
+    if not hasattr(backend, "boxes"):
+        import importlib
+
+        backend = importlib.import_module("motes.inference.box_detector").BoxDetector(backend=backend)
+    with progress("scoring", len(samples)) as advance:
+        return evaluate_boxes(backend, samples, advance=advance, **options)
+
+
+def report_boxes(result: BoxEvaluation, file: str, out: Path, as_json: bool) -> None:
+    """Prints the table, the remarks and where the files are."""
+    from rich.console import Console
+
+    from motes.metrics.box_report import box_notes, box_table
+    from motes.metrics.report import metrics_json
+
+    if as_json:
+        typer.echo(metrics_json(result.run, result.metrics))
+        return
+    facts, console = result.run, Console()
+    title = (
+        f"{file} on {facts['data']} {facts['split'] or ''}, protocol {facts['protocol']}, {len(result.score)} frames, "
+        f"{facts['targets']} targets"
+    )
+    console.print(box_table(result.metrics, title))
+    for line in [
+        *box_notes(facts),
+        *(f"warning: {w}" for w in result.warnings),
+        f"written: {out / 'metrics.json'}, per_image.csv, curves.json",
+    ]:
+        console.print(line, style="yellow" if line.startswith("warning") else None, highlight=False, soft_wrap=True)
 
 
 def run_classes(backend: Backend, samples: list[Sample], table: ClassTable | None, **options: Any) -> ClassEvaluation:
