@@ -9,7 +9,8 @@ the 850,339 parameters that the authors' head declares and never uses are left o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -87,6 +88,21 @@ class BAFENet(FCOS):
         if self.least_radius:
             return ranges
         return [*ranges[:-1], (ranges[-1][0], float(REACH * self.strides[-1]))]
+
+    @contextmanager
+    def published_ties(self) -> Iterator[None]:
+        """Within, channels are chosen among equally strong ones as the authors' code does it on this machine."""
+        exchange = self.bbox_head.ChannelEx
+        exchange.published_ties = True
+        try:
+            yield
+        finally:
+            exchange.published_ties = False
+
+    def published_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """``out0``, ``out1``, ...: logits, distances, centreness and sky of all levels, ties as published."""
+        with self.published_ties():
+            return super().published_outputs(images)
 
     def candidates_of(self, raw: Raw, size: tuple[Any, Any]) -> dict[str, Tensor]:
         found = super().candidates_of(raw, size)
@@ -188,8 +204,11 @@ class ChannelExchange(nn.Module):
     """Replaces the strongest half of the channels of each of two maps by a perceptron of the other's strongest.
 
     Which they are, an attention says for each image; the j-th chosen channel of one map, in their order, takes the
-    place of the j-th of the other.
+    place of the j-th of the other. Of equally strong channels (those that are 0 everywhere) the first are taken; with
+    ``published_ties`` those that torch's topk happens to take, as the authors' code does.
     """
+
+    published_ties = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -205,9 +224,14 @@ class ChannelExchange(nn.Module):
     def choose(self, x: Tensor) -> Tensor:
         """Numbers of the strongest channels, ascending, [B, chosen, h, w]."""
         with torch.no_grad():
-            # The authors take a sigmoid first: the same order, but for values that it makes equal.
             strength = (x * self.attention_mask(x)).mean((2, 3))
-            order = strength.topk(self.chosen, dim=1)[1].sort(dim=1)[0]
+            if self.published_ties:
+                order = strength.sigmoid().topk(self.chosen, dim=1)[1]
+            elif torch.onnx.is_in_onnx_export():  # whose TopK takes the first of equals, and which has no stable sort
+                order = strength.topk(self.chosen, dim=1)[1]
+            else:
+                order = strength.argsort(dim=1, descending=True, stable=True)[:, : self.chosen]
+            order = order.sort(dim=1)[0]
         return order[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3])
 
 
