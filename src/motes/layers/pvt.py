@@ -192,7 +192,7 @@ def as_tokens(x: Tensor) -> Tensor:
 
 def as_map(tokens: Tensor, like: Tensor) -> Tensor:
     """[B, h * w, C] -> [B, C, h, w] with h and w of ``like``."""
-    return tokens.transpose(1, 2).unflatten(2, like.shape[-2:])
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *like.shape[-2:])
 
 
 def start(module: nn.Module) -> None:
