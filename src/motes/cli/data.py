@@ -29,6 +29,8 @@ Twins = Annotated[float, typer.Option("--twins", help="Correlation above which t
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
+    import motes.cli.boxes
+    import motes.cli.densify
     import motes.cli.noisy
     import motes.cli.prepare
     import motes.cli.synthesize
@@ -39,7 +41,9 @@ def register(app: typer.Typer) -> None:
     data.command("split")(split_command)
     motes.cli.synthesize.register(data)
     motes.cli.noisy.register(data)
+    motes.cli.densify.register(data)
     motes.cli.prepare.register(data)
+    motes.cli.boxes.register(data)
     app.add_typer(data, name="data")
 
 

@@ -227,11 +227,11 @@ def _write_frame(paths: dict[str, Path], name: str, frame: Scene) -> dict[str, A
     from motes.imaging import write_image
 
     if "boxes" in paths:
-        _write_text(paths["boxes"], _xml(name, frame, _box_lines))
+        write_text(paths["boxes"], _xml(name, frame, _box_lines))
     if "points" in paths:
-        _write_text(paths["points"], _xml(name, frame, _point_lines))
+        write_text(paths["points"], _xml(name, frame, _point_lines))
     if "palette" in paths:
-        _write_palette(paths["palette"], frame.mask)
+        write_palette(paths["palette"], frame.mask)
     if "sky" in paths:
         write_image(paths["sky"], frame.sky.astype(np.uint8)[..., None] * 255)
     write_image(paths["mask"], frame.mask.astype(np.uint8)[..., None] * 255)
@@ -250,17 +250,17 @@ def _write_frame(paths: dict[str, Path], name: str, frame: Scene) -> dict[str, A
 def _save_metadata(root: Path, settings: dict[str, Any], frames: dict[str, Any]) -> None:
     """``targets.json``, one frame a line."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(frame)}" for name, frame in frames.items())
-    _write_text(root / METADATA, f'{{"settings": {json.dumps(settings)},\n"frames": {{\n{lines}\n}}}}\n')
+    write_text(root / METADATA, f'{{"settings": {json.dumps(settings)},\n"frames": {{\n{lines}\n}}}}\n')
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     from motes.imaging import atomic_path
 
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
 
 
-def _write_palette(path: Path, mask: np.ndarray) -> None:
+def write_palette(path: Path, mask: np.ndarray) -> None:
     """Palette PNG: index 1 is a target, shown in dark red, as in the devkit."""
     from PIL import Image as Pillow
 
