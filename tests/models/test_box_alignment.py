@@ -17,6 +17,7 @@ import motes
 import motes.checkpoints.matching
 from box_checks import targets_of
 from fill import fill_input, fill_state
+from motes.benchmark import complexity_of_forms
 
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"
 DETECTORS = motes.list_models("detection")
@@ -115,6 +116,11 @@ def test_losses_equal_the_published_ones(name: str, file: str) -> None:
     assert losses.keys() == expected.keys()
     for key, value in expected.items():
         assert losses[key].item() == pytest.approx(value, rel=1e-5, abs=1e-6), key
+
+
+@pytest.mark.parametrize("name", [n for n in DETECTORS if motes.model_card(n).complexity])
+def test_cards_hold_what_is_counted(name: str) -> None:
+    assert complexity_of_forms(name) == {k: dict(v) for k, v in motes.model_card(name).complexity.items()}
 
 
 @pytest.mark.parametrize("name", DETECTORS)

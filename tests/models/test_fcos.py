@@ -101,7 +101,7 @@ def test_shifted_boxes_reach_targets_beside_their_point() -> None:
     with torch.no_grad():
         head.conv_reg.weight.zero_()
         head.conv_reg.bias.copy_(torch.tensor([1.0, -0.5, 0.0, torch.log(torch.tensor(2.0))]))
-        left, top, right, bottom = head.distances(torch.zeros(1, 256, 1, 1), 0).flatten().tolist()
+        left, top, right, bottom = head.distances(torch.zeros(1, 128, 1, 1), 0).flatten().tolist()
     # At stride 4: 4 px wide and 8 px high, its centre 4 px to the right and 2 px above.
     assert [left, top, right, bottom] == pytest.approx([-2, 6, 6, 2])
 
@@ -136,5 +136,7 @@ def test_what_is_refused() -> None:
         net(torch.zeros(1, 3, 32, 32), [{"boxes": torch.zeros(1, 5), "labels": torch.zeros(1, dtype=torch.int64)}])
     assert "target 0 has no sky map" in refused_sky(None)
     assert "is [3, 4] px, its image [64, 96]" in refused_sky(torch.zeros(3, 4))
+    with pytest.raises(CardError, match="48 channels cannot be normalised in 32 groups"):
+        motes.create_model("fcos", backbone="resnet18", channels=48)
     with pytest.raises(CardError, match="unknown exchange 'odd'"):
         motes.create_model("bafenet", exchange="odd")

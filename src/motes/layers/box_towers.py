@@ -55,6 +55,8 @@ class ConvUnit(nn.Module):
         super().__init__()
         if norm not in ("gn", "bn", None):
             raise CardError(f"norm of a tower is 'gn', 'bn' or none, found {norm!r}")
+        if norm == "gn" and channels % groups:
+            raise CardError(f"{channels} channels cannot be normalised in {groups} groups")
         bias = norm is None if bias is None else bias
         self.conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=bias)
         self.norm_name = norm

@@ -71,16 +71,28 @@ class BAFENet(FCOS):
         frozen_stages: int = -1,
         bgr: bool = True,
         depth: int = 4,
+        channels: int = 256,
         exchange: str = "attention",
     ) -> None:
         look_up("exchange", exchange, EXCHANGES, CardError)
         self.exchange = exchange
         super().__init__(
-            in_channels, num_classes, backbone, levels, extra, least_radius, style, norm, frozen_stages, bgr, depth
+            in_channels,
+            num_classes,
+            backbone,
+            levels,
+            extra,
+            least_radius,
+            style,
+            norm,
+            frozen_stages,
+            bgr,
+            depth,
+            channels,
         )
 
-    def make_head(self, num_classes: int, depth: int) -> nn.Module:
-        return BAFEHead(num_classes, self.strides, depth, self.least_radius > 0, self.exchange)
+    def make_head(self, num_classes: int, depth: int, channels: int) -> nn.Module:
+        return BAFEHead(num_classes, self.strides, depth, self.least_radius > 0, channels, self.exchange)
 
     @property
     def ranges(self) -> list[tuple[float, float]]:
@@ -149,16 +161,17 @@ class BAFEHead(FCOSHead):
         strides: Sequence[int],
         depth: int = 4,
         shifts: bool = False,
+        channels: int = 256,
         exchange: str = "attention",
     ) -> None:
-        super().__init__(num_classes, strides, depth, shifts)
-        self.seg_convs = Tower(256, depth=depth)
-        self.conv_seg = nn.Conv2d(256, 1, 3, padding=1)
-        self.convs_cls = bottleneck(256)
-        self.convs_seg = bottleneck(256)
-        self.ChannelEx = ChannelExchange(256) if exchange == "attention" else EvenExchange()
+        super().__init__(num_classes, strides, depth, shifts, channels)
+        self.seg_convs = Tower(channels, channels, depth)
+        self.conv_seg = nn.Conv2d(channels, 1, 3, padding=1)
+        self.convs_cls = bottleneck(channels)
+        self.convs_seg = bottleneck(channels)
+        self.ChannelEx = ChannelExchange(channels) if exchange == "attention" else EvenExchange()
         if exchange == "attention":
-            self.LSKModule = SelectiveKernel(256)
+            self.LSKModule = SelectiveKernel(channels)
         init_head(self)
         nn.init.constant_(self.conv_cls.bias, prior_bias())
 
