@@ -6,8 +6,9 @@ import copy
 import hashlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,9 @@ from motes.errors import MotesError
 from motes.export.forms import deployable, reparameterize
 from motes.export.parity import Bounds, ParityReport, Tile, bounds_of, compare, fitting, synthetic_tiles
 
+if TYPE_CHECKING:
+    from motes.export.boxes import BoxParity
+
 OPSET = 17
 FREE = {0: "batch", 2: "height", 3: "width"}
 
@@ -29,8 +33,9 @@ def export_onnx(
     path: str | Path,
     tiles: Iterable[Tile] | None = None,
     bounds: Bounds | None = None,
-) -> ParityReport:
-    """Merges ``net`` and writes it as ONNX: input ``image`` [B, C, H, W] float32, output ``logits`` [B, K, H, W].
+) -> ParityReport | BoxParity:
+    """Merges ``net`` and writes it as ONNX: input ``image`` [B, C, H, W] float32, output ``logits`` [B, K, H, W]; of a
+    detector its candidates (``export_boxes``).
 
     B, H and W are free; H and W are fixed where the card's ``min_size`` and ``max_size`` are the same.
 
@@ -56,6 +61,10 @@ def export_onnx(
     from motes.inference import OnnxBackend
     from motes.models.backend import TorchBackend
 
+    if card.task == "detection":
+        from motes.export.boxes import export_boxes
+
+        return export_boxes(net, card, path, tiles)
     path = Path(path)
     merged = deployable(net)
     form = getattr(merged, "form", card.form)
@@ -68,7 +77,13 @@ def export_onnx(
         report = compare(reference, OnnxBackend(temporary), tiles, bounds or bounds_of(net), card.threshold, exact)
         if not report.passed:
             raise MotesError(f"{path}: not written, ONNX Runtime disagrees with the network: {report.worst()}")
-    report.facts = {
+    report.facts = facts_of(path, data, card)
+    return report
+
+
+def facts_of(path: Path, data: bytes, card: Card) -> dict[str, Any]:
+    """What a parity report says of the file."""
+    return {
         "file": path.name,
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -76,7 +91,6 @@ def export_onnx(
         "model": card.name,
         "form": card.form,
     }
-    return report
 
 
 class Float64:
@@ -91,8 +105,8 @@ class Float64:
         return logits
 
 
-def onnx_bytes(net: nn.Module, card: Card) -> bytes:
-    """The serialised model of a network that is ready for export."""
+def onnx_bytes(net: nn.Module, card: Card, outputs: Sequence[str] = ("logits",)) -> bytes:
+    """The serialised model of a network that is ready for export, with these names of what it returns."""
     spec = card.input
     # A network that takes one size alone says so in the file's input.
     free = FREE if spec.max_size is None or spec.min_size < spec.max_size else {0: FREE[0]}
@@ -111,8 +125,8 @@ def onnx_bytes(net: nn.Module, card: Card) -> bytes:
             dynamo=False,
             opset_version=OPSET,
             input_names=["image"],
-            output_names=["logits"],
-            dynamic_axes={"image": free, "logits": free},
+            output_names=list(outputs),
+            dynamic_axes={"image": free, **({"logits": free} if "logits" in outputs else {})},
         )
     model = onnx.load_from_string(file.getvalue())
     tidy(model)

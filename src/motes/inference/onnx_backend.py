@@ -14,7 +14,8 @@ from motes.inference.onnx_card import read_onnx_card
 class OnnxBackend:
     """Runs an ``.onnx`` file that carries its card.
 
-    The file has one input [B, C, H, W] float32 and its first output is the logits [B, K, H, W].
+    The file has one input [B, C, H, W] float32 and its first output is the logits [B, K, H, W]; those of a detector are
+    its candidates (`box_detector.CandidateBackend`).
 
     Args:
         path: the file.
@@ -46,17 +47,25 @@ class OnnxBackend:
         except Exception as e:  # ONNX Runtime's exceptions share no public parent
             raise CheckpointError(f"{self.path}: ONNX Runtime cannot load it: {_first_line(e)}") from None
         self._input = _check_input(self._session.get_inputs(), self.card, self.path)
-        self._output = self._session.get_outputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """[B, C, H, W] float32 -> logits [B, K, H, W] float32."""
+        (logits,) = self._run(self._outputs[:1], batch)
+        return np.asarray(logits, dtype=np.float32)
+
+    def candidates(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """[B, C, H, W] float32 -> everything that a detector says, by the names of the graph's outputs."""
+        return dict(zip(self._outputs, self._run(self._outputs, batch), strict=True))
+
+    def _run(self, names: list[str], batch: np.ndarray) -> list[np.ndarray]:
         try:
-            (logits,) = self._session.run([self._output], {self._input: batch})
+            found: list[np.ndarray] = self._session.run(names, {self._input: batch})
         except Exception as e:
             raise CheckpointError(
                 f"{self.path}: ONNX Runtime failed on an input of shape {list(batch.shape)}: {_first_line(e)}"
             ) from None
-        return np.asarray(logits, dtype=np.float32)
+        return found
 
 
 def _check_input(inputs: list, card: Card, path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,8 +52,16 @@ class OpenVinoBackend:
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """[B, C, H, W] float32 -> logits [B, K, H, W] float32."""
+        return np.array(self._run(batch)[0], dtype=np.float32)
+
+    def candidates(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """[B, C, H, W] float32 -> everything that a detector says, by the names of the graph's outputs."""
+        found = self._run(batch)
+        return {output.any_name: np.array(found[output]) for output in self._compiled.outputs}
+
+    def _run(self, batch: np.ndarray) -> Any:
         try:
-            return np.array(self._compiled(batch)[0], dtype=np.float32)
+            return self._compiled(batch)
         except RuntimeError as e:
             last = [line.strip() for line in str(e).splitlines() if line.strip()][-1:]
             raise CheckpointError(

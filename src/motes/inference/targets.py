@@ -57,7 +57,7 @@ def find_targets(
         grey = pixels if pixels.ndim == 2 else (pixels[:, :, 0] if pixels.shape[2] == 1 else None)
         counts = grey.reshape(-1)[at] if grey is not None else pixels.reshape(-1, pixels.shape[2])[at].mean(1)
         counts = counts.astype(np.float64)
-        mean, std = _surroundings(mask, pixels, boxes)
+        mean, std = surroundings(mask, pixels, boxes)
         signal = np.bincount(member, counts, count) / areas - mean
         scr = np.divide(signal, std, out=np.full(count, np.nan), where=std > 0)
         # A dark target weighs by how far it lies below its surroundings.
@@ -97,7 +97,7 @@ def _weighted_centers(
     return np.asarray(centers + np.stack([dx / safe, dy / safe], axis=1))
 
 
-def _surroundings(mask: np.ndarray, pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def surroundings(mask: np.ndarray, pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the counts within RING px of each box that lie GUARD px from every target.
 
     NaN where nothing is left.

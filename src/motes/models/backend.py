@@ -14,7 +14,8 @@ from motes.models.folding import fold_norms
 
 
 class TorchBackend:
-    """Runs a network in eval mode: ``run`` takes [B, C, H, W] float32 and returns logits [B, K, H, W] float32.
+    """Runs a network in eval mode: ``run`` takes [B, C, H, W] float32 and returns logits [B, K, H, W] float32;
+    ``candidates`` is that of detectors.
 
     Args:
         net: put into eval mode; otherwise not changed.
@@ -34,10 +35,18 @@ class TorchBackend:
             if self.device.type == "cpu":
                 self._format = torch.channels_last
                 net = net.to(memory_format=torch.channels_last)
-        self.net = any_size(net)
+        self.net = net if card.task == "detection" else any_size(net)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        images = torch.from_numpy(batch).to(self.device).contiguous(memory_format=self._format)
         with torch.inference_mode():
-            logits: np.ndarray = self.net(images).float().cpu().contiguous().numpy()
+            logits: np.ndarray = self.net(self._images(batch)).float().cpu().contiguous().numpy()
         return logits
+
+    def candidates(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """[B, C, H, W] float32 -> what a detector says before doubles are suppressed, by name."""
+        with torch.inference_mode():
+            found = self.net.candidates(self._images(batch))
+        return {name: value.cpu().contiguous().numpy() for name, value in found.items()}
+
+    def _images(self, batch: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(batch).to(self.device).contiguous(memory_format=self._format)
