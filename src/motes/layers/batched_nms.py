@@ -34,8 +34,11 @@ def kept_by_nms(boxes: Tensor, scores: Tensor, threshold: float, keep: int = UNL
 
 
 def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The best ``k`` along the last axis, or all if there are fewer: values and places, best first."""
+    """The best ``k`` along the last axis (all if there are fewer), best first, equals in order: values and places."""
     n: Any = scores.shape[-1]
+    if not torch.jit.is_tracing():  # ONNX's TopK takes the first of equals, torch's takes any
+        values, order = scores.sort(dim=-1, descending=True, stable=True)
+        return values[..., :k], order[..., :k]
     # Under tracing n is a tensor, and so must be the smaller of both, or the graph would hold the example's.
     return scores.topk(torch.minimum(n, torch.tensor(k)) if isinstance(n, Tensor) else min(n, k), dim=-1)
 

@@ -20,7 +20,7 @@ from motes.layers.priors import Anchors
 
 @dataclass(frozen=True)
 class Proposals:
-    """Boxes worth a closer look: ``boxes`` [B, P, 4] px; ``valid`` [B, P] bool: the others only fill up the batch."""
+    """Boxes worth a closer look: ``boxes`` [B, P, 4] px; ``valid`` [B, P] bool, the others are zeros that fill up."""
 
     boxes: Tensor
     valid: Tensor
@@ -77,8 +77,9 @@ class RPN(nn.Module):
             boxes.append(box)
             ranks.append(score.masked_fill(~kept, DROPPED))
         rank, chosen = top(torch.cat(ranks, 1), keep)
-        chosen_boxes = torch.cat(boxes, 1).gather(1, chosen[..., None].expand(-1, -1, 4))
-        return Proposals(chosen_boxes, rank > DROPPED)
+        found = torch.cat(boxes, 1).gather(1, chosen[..., None].expand(-1, -1, 4))
+        valid = rank > DROPPED
+        return Proposals(torch.where(valid[..., None], found, torch.zeros_like(found)), valid)
 
 
 def has_area(boxes: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from motes.losses.assigners import Assignment
+from motes.losses.assigners import BACKGROUND, Assignment
 
 Chosen = tuple[Tensor, Tensor]
 
@@ -84,7 +84,8 @@ class BalancedSampler(RandomSampler):
 
 def places(assignment: Assignment) -> Chosen:
     """All positives and all negatives; what is ignored is neither."""
-    return tuple((condition).nonzero().squeeze(1) for condition in (assignment.index >= 0, assignment.index == -1))  # type: ignore[return-value]
+    positive, background = assignment.index >= 0, assignment.index == BACKGROUND
+    return positive.nonzero().squeeze(1), background.nonzero().squeeze(1)
 
 
 def some(found: Tensor, number: int) -> Tensor:

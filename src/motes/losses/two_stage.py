@@ -188,6 +188,6 @@ def positive_deltas(deltas: Tensor, sampled: Sampled, coder: DeltaCoder) -> tupl
     """Predicted and wanted deltas [M, 4] of the positives, in the order of the regions."""
     positive = sampled.positive.nonzero().squeeze(1)
     wanted = coder.encode(sampled.rois[positive, 1:], sampled.truth[positive])
-    own = deltas[positive].float().reshape(len(positive), -1, 4)
+    own = deltas[positive].float().reshape(len(positive), deltas.shape[1] // 4, 4)
     label = sampled.labels[positive] if own.shape[1] > 1 else torch.zeros_like(positive)
     return own[torch.arange(len(positive), device=own.device), label], wanted

@@ -20,7 +20,7 @@ from motes.layers.rpn import Proposals
 from motes.losses.assigners import MaxIoU
 from motes.losses.samplers import RandomSampler
 from motes.losses.two_stage import region_losses, sampled_regions
-from motes.models.two_stage import SMALL, STRIDES, Amount, PyramidDetector, candidates_of, l1
+from motes.models.two_stage import SMALL, STRIDES, Amount, PyramidDetector, candidates_of, empty_regions, l1
 
 PUBLISHED_NAMES = BACKBONE_NAMES
 VARIANTS = {"small": SMALL}
@@ -80,6 +80,11 @@ class CascadeHead(nn.Module):
     def forward(self, maps: Sequence[Tensor], rois: Tensor, stage: int) -> tuple[Tensor, Tensor]:
         """Class logits [R, K + 1] and deltas [R, 4] of regions [R, 5]."""
         return self.bbox_head[stage](roi_features(maps[: len(self.strides)], self.strides, rois, self.side))
+
+    def counted(self, maps: Sequence[Tensor], regions: int) -> None:
+        """As much work as so many regions make, whatever they are."""
+        for head in self.bbox_head:
+            head(empty_regions(maps, regions, self.side))
 
     def corrected(self, rois: Tensor, deltas: Tensor, stage: int, size: Size) -> Tensor:
         """The regions of the next stage, without gradient."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from motes.errors import CardError
 from motes.layers.box_backbone import BACKBONE_NAMES, create_box_backbone
 from motes.layers.priors import Anchors
-from motes.layers.roi_heads import BoxHead, roi_features
+from motes.layers.roi_heads import BoxHead
 from motes.layers.rpn import RPN
 from motes.losses.assigners import MaxIoU
 from motes.losses.samplers import RandomSampler
@@ -108,8 +108,8 @@ class StageHead(RegionHead):
     def make_head(self, channels: int, regress: bool) -> nn.Module:
         return BoxHead(channels, self.num_classes, hidden=(), regress=regress)
 
-    def pooled(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
-        return self.stage[0](roi_features(maps, self.strides, rois, self.side)).mean((-2, -1))
+    def decided(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.bbox_head(self.stage[0](features).mean((-2, -1)))
 
 
 class FasterRCNNPyramid(PyramidDetector):

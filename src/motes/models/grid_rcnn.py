@@ -24,7 +24,7 @@ from motes.layers.grid_head import GridHead, boxes_from_maps, jittered, wanted_m
 from motes.layers.roi_heads import batch_regions, roi_features
 from motes.layers.rpn import Proposals
 from motes.losses.two_stage import Sampled, region_losses
-from motes.models.two_stage import SMALL, Amount, PyramidDetector, RegionHead
+from motes.models.two_stage import SMALL, Amount, PyramidDetector, RegionHead, empty_regions
 
 PUBLISHED_NAMES = BACKBONE_NAMES
 VARIANTS = {"small": SMALL}
@@ -79,6 +79,10 @@ class GridRegionHead(RegionHead):
     def grid_features(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
         return roi_features(maps[: len(self.strides)], self.strides, rois, self.grid_head.side)
 
+    def counted(self, maps: Sequence[Tensor], regions: int) -> None:
+        super().counted(maps, regions)
+        self.grid_head(empty_regions(maps, min(KEEP, regions), self.grid_head.side))
+
     def outputs(self, maps: Sequence[Tensor], rois: Tensor, size: Size) -> list[Tensor]:
         """Class logits [R, K + 1], heat maps (logits) [R, 9, 28, 28]."""
         return [self(maps, rois)[0], self.grid_head(self.grid_features(maps, rois))]
@@ -125,6 +129,7 @@ class GridRegionHead(RegionHead):
         best, chosen = top(torch.where(kept, scores, torch.zeros_like(scores)).flatten(1), KEEP)
         place, label = chosen % count, chosen // count
         boxes = proposals.boxes.gather(1, place[..., None].expand(-1, -1, 4))
+        boxes = torch.where(best[..., None] > 0, boxes, torch.zeros_like(boxes))
         boxes = self.refined(maps, boxes, best > FLOOR, size)
         one_hot = label[..., None] == torch.arange(self.num_classes, device=label.device)
         return {"boxes": boxes, "scores": best[..., None] * one_hot, "levels": level_counts([boxes])}

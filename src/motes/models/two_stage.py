@@ -50,7 +50,7 @@ class TwoStageDetector(BoxDetectorMixin, nn.Module):
     Attributes:
         rpn_head: proposes.
         rpn_loss: what it learns from.
-        roi_head: decides; has ``losses``, ``predict`` and ``outputs`` as :class:`RegionHead`.
+        roi_head: decides; has ``losses``, ``predict``, ``outputs`` and ``counted`` as :class:`RegionHead`.
         amounts: of proposals, in training and otherwise.
     """
 
@@ -92,6 +92,10 @@ class TwoStageDetector(BoxDetectorMixin, nn.Module):
 
     def proposals(self, raw: Mapping[str, Any], size: Size, amount: Amount) -> Proposals:
         return self.rpn_head.proposals(raw["rpn_cls"], raw["rpn_bbox"], size, amount.per_level, amount.keep)
+
+    def counted(self, images: Tensor) -> None:
+        """As much work as ``candidates``, for counting on tensors without values: with the most proposals there are."""
+        self.roi_head.counted(self.raw(images)["maps"], self.amounts[False].keep)
 
     def published_outputs(self, images: Tensor, proposals: Tensor | None = None) -> dict[str, Tensor]:
         """Logits and deltas of every level, then what the head says of ``proposals`` [B, n, 4] px, all images in order.
@@ -182,13 +186,17 @@ class RegionHead(nn.Module):
     def make_head(self, channels: int, regress: bool) -> nn.Module:
         return BoxHead(channels * self.side**2, self.num_classes, regress=regress)
 
-    def pooled(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """What the fully connected layers take, of regions [R, 5]."""
-        return roi_features(maps[: len(self.strides)], self.strides, rois, self.side)
-
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor | None]:
         """Class logits [R, K + 1] and deltas [R, 4 K] of regions [R, 5]."""
-        return self.bbox_head(self.pooled(maps, rois))
+        return self.decided(roi_features(maps[: len(self.strides)], self.strides, rois, self.side))
+
+    def decided(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same of the regions' features [R, C, side, side]."""
+        return self.bbox_head(features)
+
+    def counted(self, maps: Sequence[Tensor], regions: int) -> None:
+        """As much work as so many regions make, whatever they are."""
+        self.decided(empty_regions(maps, regions, self.side))
 
     def outputs(self, maps: Sequence[Tensor], rois: Tensor, size: Size) -> list[Tensor]:
         """What the published head returns."""
@@ -224,6 +232,11 @@ def candidates_of(
         scores = torch.diag_embed(scores).flatten(1, 2)
     boxes = boxes.reshape(batch, -1, 4)
     return {"boxes": boxes, "scores": scores, "levels": level_counts([boxes])}
+
+
+def empty_regions(maps: Sequence[Tensor], regions: int, side: int) -> Tensor:
+    """Features [R, C, side, side] that are 0."""
+    return maps[0].new_zeros(regions, maps[0].shape[1], side, side)
 
 
 def l1(beta: float) -> BoxLoss:
