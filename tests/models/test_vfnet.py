@@ -1,24 +1,18 @@
-"""VFNet: the published numbers, where its stars read, small targets, training, export."""
+"""VFNet: where its stars read, small targets, training, export."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 import torch
 
 import motes
 from box_checks import check_export, check_training, targets_of
-from fill import fill_input, fill_state
 from motes.benchmark import complexity
-from motes.checkpoints import load_published
 from motes.layers.box_coders import boxes_from_distances
 from motes.layers.deformable import deform_conv2d
 from motes.models.vfnet import STAR_GRADIENT, star
 
 pytest.importorskip("timm")
-REFERENCE = Path(__file__).resolve().parents[1] / "reference"
 
 
 def light(variant: str | None = None, **options: object) -> torch.nn.Module:
@@ -26,16 +20,10 @@ def light(variant: str | None = None, **options: object) -> torch.nn.Module:
     return motes.create_model("vfnet", variant, **{"backbone": "resnet18", "width": 64, **options})
 
 
-def test_parameters_and_losses_of_the_published_network() -> None:
-    stored = json.loads((REFERENCE / "vfnet" / "losses.json").read_text())
-    net = motes.create_model("vfnet").eval()
+def test_parameters_of_the_published_network() -> None:
+    with torch.device("meta"):
+        net = motes.create_model("vfnet")
     assert sum(p.numel() for p in net.parameters()) == 32_709_459
-    load_published(net, fill_state(json.loads((REFERENCE / "vfnet" / "keys.json").read_text())))
-    shape = stored["shape"]
-    targets = targets_of(stored["gt_boxes"], tuple(shape[2:]), shape[0])
-    with torch.inference_mode():
-        found = net(torch.from_numpy(fill_input(tuple(shape))), targets)
-    assert {k: float(v) for k, v in found.items()} == pytest.approx(stored["losses"], rel=2e-5)
 
 
 @pytest.mark.parametrize("variant", [None, "small"])
