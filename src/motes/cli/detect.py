@@ -13,6 +13,7 @@ from motes.cli.settings import HELP as SETTINGS
 
 if TYPE_CHECKING:
     from motes.inference import Backend, Detections, Detector
+    from motes.inference.box_detector import BoxDetector
     from motes.inference.run import Summary
 
 ROWS = 20
@@ -36,7 +37,9 @@ def detect(
             "--model", "-m", help="A .onnx file, a shipped network, or a training-free method: tophat, mpcm ..."
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="onnx, openvino, openvino-bf16 or torch (needs motes\\[train]).")] = "onnx",
+    backend: Annotated[
+        str, typer.Option(help="onnx, openvino, openvino-bf16 or torch (needs motes\\[train]).")
+    ] = "onnx",
     threshold: Annotated[
         float | None, typer.Option("--threshold", "-t", help="Probability above which a pixel is target.")
     ] = None,
@@ -48,6 +51,13 @@ def detect(
     ] = "csv",
     save_prob: Annotated[bool, typer.Option("--save-prob", help="Write probability maps as float TIFF.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write pictures with the targets.")] = True,
+    only_sky: Annotated[
+        bool,
+        typer.Option("--only-sky", help="Only targets in what the network takes for sky (networks with a sky branch)."),
+    ] = False,
+    resize: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Boxes: resize frames to this before, as 512x512; default: not.")
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="Side of a tile in px; larger frames are cut.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Least overlap of tiles in px.")] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Descend into folders.")] = False,
@@ -57,7 +67,8 @@ def detect(
 ) -> None:
     """Find targets in images.
 
-    Writes targets.csv, masks/ and overlays/ into the folder OUT. Images that are finished there are skipped, so an
+    Writes targets.csv, masks/ and overlays/ into the folder OUT; a network that answers with boxes has no masks, but
+    sky/ where it knows the sky. Images that are finished there are skipped, so an
     interrupted run goes on with the same command. Exit code 1: some files could not be read, all others are done.
     """
     from motes.errors import DataError
@@ -68,8 +79,9 @@ def detect(
     wanted = parse_formats(formats)
     frames = frames_of(sources, recursive=recursive, exclude=out)
     detector = _detector(
-        model, backend, settings or [], limit_threads, threshold=threshold, fa=fa, tile=tile, overlap=overlap
-    )
+        model, backend, settings or [], limit_threads, threshold=threshold, fa=fa, tile=tile, overlap=overlap,
+        size=parse_size(resize) if resize else None, only_sky=only_sky,
+    )  # fmt: skip
     run = FolderRun(detector, out, wanted, overlay, save_prob, overwrite, say=_say)
     summary = run.run(frames, _bar(len(frames)))
     if summary.failed and not summary.results:
@@ -83,11 +95,11 @@ def detect(
 
 def _detector(
     model: str | None, backend: str, settings: Sequence[str], threads: int | None, **options: Any
-) -> Detector:
+) -> Detector | BoxDetector:
     from motes.cli.settings import settings as read_settings
     from motes.errors import CardError, MotesError
-    from motes.inference import Detector
     from motes.inference.backend import BACKENDS
+    from motes.inference.detector import open_detector
     from motes.naming import look_up
 
     look_up("backend", backend, (*BACKENDS, "torch"), MotesError)
@@ -98,8 +110,18 @@ def _detector(
     if backend == "torch":
         if settings:
             raise CardError("--set is for training-free methods")
-        return Detector(backend=torch_backend(model, threads), **options)
-    return Detector(model, backend, threads=threads, **options, **read_settings(settings))
+        return open_detector(backend=torch_backend(model, threads), **options)
+    return open_detector(model, backend, threads=threads, settings=read_settings(settings), **options)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``"512x640"`` -> (512, 640): height, width."""
+    from motes.errors import MotesError
+
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise MotesError(f"--resize {text}: expected height x width in px, for instance 512x512")
+    return int(height), int(width)
 
 
 def torch_backend(model: str | None, threads: int | None) -> Backend:
@@ -141,7 +163,7 @@ def _bar(count: int) -> Callable[[Sequence], Iterable]:
     return bar
 
 
-def _report(summary: Summary, detector: Detector, out: Path) -> None:
+def _report(summary: Summary, detector: Detector | BoxDetector, out: Path) -> None:
     from motes.inference.writers import plain_table
 
     header: tuple[str, ...]

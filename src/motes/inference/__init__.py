@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from motes.inference.backend import Backend, list_weights, load_backend
+    from motes.inference.box_detector import BoxDetector
     from motes.inference.detections import Detections
     from motes.inference.detector import Detector, detect
     from motes.inference.onnx_backend import OnnxBackend
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Backend": "backend",
+    "BoxDetector": "box_detector",
     "Detections": "detections",
     "Detector": "detector",
     "OnnxBackend": "onnx_backend",
@@ -32,6 +34,7 @@ _HOME = {
 }
 __all__ = [
     "Backend",
+    "BoxDetector",
     "Detections",
     "Detector",
     "OnnxBackend",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from motes.inference.detections import Detections
 from motes.inference.detector import OVERLAP, WHOLE, sigmoid
 from motes.inference.thresholds import choose_threshold
 from motes.inference.tiles import windows
+
+SKY = 0.5
+"""Probability above which a pixel is sky."""
 
 EDGE = 1.0
 """px: a box this near to a border between tiles may be a part of a target, which the neighbour sees whole."""
@@ -57,6 +60,7 @@ class BoxDetector:
         backend: a name ("onnx", "openvino"), or a ready `CandidateBackend`, which ``model`` is then not needed for.
         threshold: `detect` leaves out what scores less; None = the card's. `boxes` gives all that the card's box
             settings let pass.
+        fa: instead of a threshold, the tolerated false alarms per megapixel (needs a calibrated card).
         size: (height, width) that frames are resized to, whatever their sides; None = as they are.
         tile: side of a tile, px; None = the card's. Larger frames are cut.
         overlap: least overlap of tiles, px; None = 64, or less where the tile is small.
@@ -70,9 +74,10 @@ class BoxDetector:
     def __init__(
         self,
         model: str | Path | None = None,
-        backend: str | CandidateBackend = "onnx",
+        backend: str | Any = "onnx",
         *,
         threshold: float | None = None,
+        fa: float | None = None,
         size: tuple[int, int] | None = None,
         tile: int | None = None,
         overlap: int | None = None,
@@ -85,7 +90,7 @@ class BoxDetector:
                 f"'{loaded.card.name}' is a network for the task '{loaded.card.task}', boxes need 'detection'"
             )
         self.backend, self.card = loaded, loaded.card
-        self.threshold = choose_threshold(self.card, threshold)
+        self.threshold = choose_threshold(self.card, threshold, fa)
         self.size, self.only_sky = size, only_sky
         spec = self.card.input
         if tile is not None and tile < max(spec.min_size, 8):
@@ -174,5 +179,5 @@ class BoxDetector:
         height, width = found.sky.shape
         x, y = ((found.boxes[:, k] + found.boxes[:, k + 2]) / 2 for k in (0, 1))
         rows, columns = (np.clip(v.astype(np.int64), 0, n - 1) for v, n in ((y, height), (x, width)))
-        inside = found.sky[rows, columns] > 0.5
+        inside = found.sky[rows, columns] > SKY
         return Boxes(found.boxes[inside], found.scores[inside], found.labels[inside], found.sky)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from motes.inference.detections import Detections
 from motes.inference.targets import find_targets
 from motes.inference.thresholds import choose_threshold
 from motes.inference.tiles import spans, stitch
+
+if TYPE_CHECKING:
+    from motes.inference.box_detector import BoxDetector
 
 OVERLAP = 64
 """Least overlap of neighbouring tiles, px."""
@@ -137,6 +141,38 @@ class Detector:
         return sigmoid(logits[0, 0, :height, :width])
 
 
+def open_detector(
+    model: str | Path | None = None,
+    backend: str | Backend = "onnx",
+    *,
+    threads: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
+    only_sky: bool = False,
+    **options: Any,
+) -> Detector | BoxDetector:
+    """A `BoxDetector` where the network answers with boxes, else a `Detector`.
+
+    Args:
+        model, backend, threads, options: of either.
+        settings: of a training-free method.
+        size, only_sky: of `BoxDetector` alone.
+
+    Raises:
+        CardError: ``size`` or ``only_sky`` for a network that answers with maps.
+    """
+    if isinstance(backend, str):
+        backend = load_backend(model, backend, threads=threads, **(settings or {}))
+    if backend.card.task == "detection":
+        from motes.inference.box_detector import BoxDetector
+
+        return BoxDetector(backend=backend, size=size, only_sky=only_sky, **options)
+    if size is not None or only_sky:
+        name = "only_sky" if only_sky else "size"
+        raise CardError(f"'{backend.card.name}' answers with a map, and {name} is for networks that answer with boxes")
+    return Detector(backend=backend, **options)
+
+
 def detect(
     source: str | Path | Image | np.ndarray | Iterable[Any],
     model: str | Path | None = None,
@@ -150,14 +186,14 @@ def detect(
             these.
         model: as in `Detector`.
         backend: as in `Detector`.
-        options: further arguments of `Detector`.
+        options: further arguments of `Detector`; or of `BoxDetector`, where the network answers with boxes.
 
     Raises:
         MotesError: no such source, an unreadable image, an unknown model; nothing is skipped silently.
     """
     from motes.inference.sources import frames_of, pages_of
 
-    detector = Detector(model, backend, **options)
+    detector = open_detector(model, backend, **taken_apart(options))
     results = []
     items = [source] if isinstance(source, str | Path | Image | np.ndarray) else list(source)
     for item in items:
@@ -166,8 +202,16 @@ def detect(
             continue
         for frame in frames_of([item]):
             for image, _, name in pages_of(frame):
-                results.append(detector.find(detector.probability(image), image.pixels, image, name))
+                results.append(dataclasses.replace(detector.detect(image), name=name))
     return results
+
+
+def taken_apart(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `Detector` as `open_detector` takes them: settings of a training-free method apart."""
+    own = {"threshold", "fa", "tile", "overlap", "threads", "size", "only_sky"}
+    return {k: v for k, v in options.items() if k in own} | {
+        "settings": {k: v for k, v in options.items() if k not in own}
+    }
 
 
 def pad_to(batch: np.ndarray, stride: int, min_size: int) -> np.ndarray:

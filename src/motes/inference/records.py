@@ -11,6 +11,7 @@ from typing import Any
 
 from motes import __version__
 from motes.imaging import atomic_path
+from motes.inference.box_detector import BoxDetector
 from motes.inference.detections import Detections
 from motes.inference.detector import Detector
 from motes.inference.sources import Frame
@@ -110,13 +111,16 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"path": name, "size": size, "mtime_ns": mtime}
 
 
-def settings_of(detector: Detector) -> dict[str, Any]:
-    """What decides the pixels of a result: version, network (by content), backend, threshold, tiles."""
+def settings_of(detector: Detector | BoxDetector) -> dict[str, Any]:
+    """What decides a result: version, network (by content), backend, threshold, tiles; of boxes size and sky too."""
     path = getattr(detector.backend, "path", None)
     if isinstance(path, Path) and path.is_file():
         content = path.read_bytes()
     else:
         content = detector.card.to_json().encode("utf-8")
+    boxes: dict[str, Any] = {}
+    if isinstance(detector, BoxDetector):
+        boxes = {"size": detector.size and list(detector.size), "only_sky": detector.only_sky}
     return {
         "motes": __version__,
         "model": detector.card.name,
@@ -125,4 +129,5 @@ def settings_of(detector: Detector) -> dict[str, Any]:
         "threshold": detector.threshold,
         "tile": detector.tile,
         "overlap": detector.overlap,
+        **boxes,
     }

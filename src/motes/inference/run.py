@@ -12,6 +12,7 @@ import numpy as np
 
 from motes.errors import ImageError, MotesError
 from motes.imaging import Image, atomic_path, write_image
+from motes.inference.box_detector import SKY, BoxDetector
 from motes.inference.detections import Detections
 from motes.inference.detector import Detector
 from motes.inference.records import Record, fingerprint, finished, settings_of
@@ -49,7 +50,9 @@ class Summary:
 
 @dataclass
 class FolderRun:
-    """Detects into a folder: ``targets.csv``, ``masks/``, ``overlays/`` and what else is asked for.
+    """Detects into a folder: ``targets.csv``, ``overlays/``, ``masks/`` and what else is asked for.
+
+    A network that answers with boxes has no masks, but ``sky/`` where it knows the sky.
 
     Args:
         detector: what finds targets.
@@ -61,7 +64,7 @@ class FolderRun:
         say: called with sentences worth reading once, such as how deep counts are scaled.
     """
 
-    detector: Detector
+    detector: Detector | BoxDetector
     out: Path
     formats: Sequence[str] = ("csv",)
     overlay: bool = True
@@ -70,6 +73,8 @@ class FolderRun:
     say: Callable[[str], None] = lambda text: None
 
     def __post_init__(self) -> None:
+        if self.save_probability and isinstance(self.detector, BoxDetector):
+            raise MotesError(f"'{self.detector.card.name}' answers with boxes, so there is no probability map to write")
         self.settings = settings_of(self.detector)
         self._records = self.out / RECORDS
         self._said_scaling = False
@@ -145,7 +150,7 @@ class FolderRun:
                 return
 
     def _files(self, stem: str) -> list[Path]:
-        files = [self.out / "masks" / f"{stem}.png"]
+        files = [] if isinstance(self.detector, BoxDetector) else [self.out / "masks" / f"{stem}.png"]
         if self.overlay:
             files.append(self.out / "overlays" / f"{stem}.png")
         if self.save_probability:
@@ -156,22 +161,30 @@ class FolderRun:
         source = fingerprint(frame.path)  # before reading: a file that changes meanwhile is done again
         for image, stem, name in pages_of(frame):
             self._say_scaling(image, name)
-            probability = self.detector.probability(image)
-            found = self.detector.find(probability, image.pixels, image, name)
-            self._write_pictures(stem, image, probability, found)
+            found = self._look(image, stem, name)
             record = Record(stem, source, self.settings, image.pages, found)
             record.write(self._records)  # last: it says that the files above are there
             yield record
 
-    def _write_pictures(self, stem: str, image: Image, probability: np.ndarray, found: Detections) -> None:
-        mask = probability > self.detector.threshold
-        write_image(self.out / "masks" / f"{stem}.png", mask)
-        if self.save_probability:
-            write_image(self.out / "probability" / f"{stem}.tif", probability, compress=True)
+    def _look(self, image: Image, stem: str, name: str) -> Detections:
+        """The targets of one image; writes its pictures."""
+        if isinstance(self.detector, BoxDetector):
+            said = self.detector.boxes(image)
+            found, mask = self.detector.find(said, image, name), None
+            if said.sky is not None:
+                write_image(self.out / "sky" / f"{stem}.png", said.sky > SKY)
+        else:
+            probability = self.detector.probability(image)
+            found = self.detector.find(probability, image.pixels, image, name)
+            mask = probability > self.detector.threshold
+            write_image(self.out / "masks" / f"{stem}.png", mask)
+            if self.save_probability:
+                write_image(self.out / "probability" / f"{stem}.tif", probability, compress=True)
         if self.overlay:
             from motes.inference.overlay import draw_overlay
 
             write_image(self.out / "overlays" / f"{stem}.png", draw_overlay(image.pixels, found, mask))
+        return found
 
     def _say_scaling(self, image: Image, name: str) -> None:
         card = self.detector.card
@@ -195,7 +208,7 @@ class FolderRun:
             temporary.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
 
 
-def describe_scaling(detector: Detector) -> str:
+def describe_scaling(detector: Detector | BoxDetector) -> str:
     """In words, how frames deeper than 8 bits become the network's input."""
     scaling = detector.card.input.scaling_deep
     low, high = scaling.low, scaling.high
