@@ -28,12 +28,12 @@ LIMITS: dict[str, float] = {}
 
 ELSEWHERE = {
     "sparse_rcnn": "its learned boxes are filled in another way",
-    "deformable_detr": "its heads are one module under six names",
 }
 """Detectors whose cases are in test_<detector>.py, and why."""
 
 LOSSES_ELSEWHERE = {
     **ELSEWHERE,
+    **dict.fromkeys(("detr", "conditional_detr", "dab_detr", "deformable_detr"), "layer by layer"),
     "tood": "two phases",
     **dict.fromkeys(
         ("faster_rcnn", "dynamic_rcnn", "cascade_rcnn", "grid_rcnn", "libra_rcnn"), "the proposals are given"
