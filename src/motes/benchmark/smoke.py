@@ -104,17 +104,19 @@ def smoke(
 
     Raises:
         CardError: no such network, variant or backbone.
-        MotesError: a network of another task.
     """
     card, settings = model_card(name), settings or Settings()
-    if card.task not in ("irstd", "aerial"):
-        raise MotesError(f"motes smoke covers networks of the tasks irstd and aerial, '{name}' is for {card.task}")
     skeleton(name, variant)
     if card.task == "aerial":
         from motes.benchmark.smoke_aerial import AerialChain
 
         chain: Chain = AerialChain(name, variant, folder, settings)
         _ = chain.spec  # complains about the backbone
+    elif card.task == "detection":
+        from motes.benchmark.smoke_boxes import BoxChain
+
+        chain = BoxChain(name, variant, folder, settings)
+        _ = chain.spec
     else:
         chain = Chain(name, variant, folder, settings)
     folder.mkdir(parents=True, exist_ok=True)

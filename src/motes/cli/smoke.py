@@ -19,6 +19,8 @@ EXAMPLES = """Examples:
   motes smoke uiunet --seeds 1 -o smoke         a large one; keeps run, export and log
 
   motes smoke factseg farseg pfnet --seeds 1    three of aerial images, on a small backbone
+
+  motes smoke bafenet --variant small           a detector, as for targets of a few pixels
 """
 
 
@@ -36,9 +38,9 @@ def smoke(
     size: Annotated[
         int, typer.Option(min=16, help="Side of the frames in px, or the smallest the network takes.")
     ] = 64,
-    lr: Annotated[float, typer.Option(help="Learning rate of AdamW.")] = 5e-3,
+    lr: Annotated[float, typer.Option(help="Learning rate of AdamW; detectors: 1e-3 where none is given.")] = 5e-3,
     backbone: Annotated[
-        str, typer.Option(help="Of networks for aerial images: one of timm's, or 'published'.")
+        str, typer.Option(help="Of networks for aerial images and detectors: one of timm's, or 'published'.")
     ] = "resnet18",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: as PyTorch decides.")] = None,
     output: Annotated[
@@ -62,7 +64,7 @@ def smoke(
         raise MotesError(f"--variant {variant} is of one network, --all takes every network as published")
     if lr <= 0:
         raise MotesError(f"--lr is {lr:g}, expected a rate above 0")
-    names = models or [*list_models(task="irstd"), *list_models(task="aerial")]
+    names = models or [name for task in ("irstd", "aerial", "detection") for name in list_models(task=task)]
     for name in names:
         model_card(name)
     try:

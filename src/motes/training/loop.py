@@ -239,6 +239,9 @@ class Trainer:
             "validation": {k: v for k, v in values.items() if v is not None},
             "frames": self.fingerprints,
         }
+        if self.frames.boxes is not None:
+            training |= {"reader": self.frames.boxes.reader, "resize": self.recipe.transform.resize}
+        training = {k: v for k, v in training.items() if v is not None}
         card = self.card.replace(training=training, published=())
         write_safetensors(self.run.folder / name, {k: v.cpu().numpy() for k, v in state.items()}, card)
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from motes.cards import Card
 from motes.evaluation import score_samples
+from motes.evaluation.boxes import score_boxes
 from motes.evaluation.classes import score_classes
+from motes.inference.box_detector import BoxDetector
 from motes.metrics import BoxScore, ClassScore, SegmentationScore, Value, class_protocol
 from motes.models.backend import TorchBackend
-from motes.training.box_validation import score_boxes
 from motes.training.recipe import Recipe
 from motes.training.selection import Frames
 
@@ -24,8 +25,9 @@ def validate(net: nn.Module, frames: Frames, card: Card, recipe: Recipe, fabric:
     mine, protocol = frames.val[fabric.global_rank :: fabric.world_size], recipe.validation.protocol
     score: Any
     if frames.boxes is not None:
-        size, names = recipe.transform.resize, frames.boxes.names
-        score = score_boxes(net, mine, card.input, names, protocol, size, str(fabric.device))
+        read = card.replace(training={**card.training, "reader": frames.boxes.reader})
+        backend = TorchBackend(net, read, fabric.device)
+        score = score_boxes(BoxDetector(backend=backend, size=recipe.transform.resize), mine, protocol, contrast=False)
     elif frames.classes is not None:
         score = score_classes(TorchBackend(net, card, fabric.device), mine, frames.classes, protocol)
     else:
