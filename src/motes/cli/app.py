@@ -15,7 +15,7 @@ COMMANDS = {
     "detect": ("detect", "Find targets in images."),
     "predict": ("predict", "Give every pixel of aerial images its class."),
     "demo": ("demo", "Make a 14-bit infrared scene and find its targets, offline."),
-    "score": ("score", "Score maps or masks of any method against ground truth; with --classes, class maps."),
+    "score": ("score", "Score maps, masks or boxes of any method against ground truth; with --classes, class maps."),
     "plot": ("plot", "Draw curves and response surfaces of saved probability maps."),
     "data": ("data", "Look into data sets, check, split and make them."),
     "models": ("models", "List the networks: parameters, multiply-accumulates, paper, published results."),

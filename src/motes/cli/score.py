@@ -21,7 +21,10 @@ def register(app: typer.Typer) -> None:
 def score_command(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="PRED_DIR GT_DIR", help="A folder of maps, then a folder of masks (or a data set)."),
+        typer.Argument(
+            metavar="PRED_DIR GT_DIR",
+            help="A folder of maps, then a folder of masks (or a data set); or a .json/.csv of boxes and a data set.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for metrics.json and per_image.csv.")],
     protocol: Annotated[str, typer.Option("--protocol", "-p", help="The rules: native, dnanet, ...")] = "native",
@@ -41,7 +44,7 @@ def score_command(
     merge: Annotated[bool, typer.Option("--merge", help="Put shards together: motes score --merge OUT1 OUT2.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
-    """Score maps or masks of any method against ground truth; with --classes, class maps.
+    """Score maps, masks or boxes of any method against ground truth; with --classes, class maps.
 
     Maps and masks are paired by file name; endings like _Pred or _pixels0 do not matter. Exit 1 where an image could
     not be scored: the others are, and the list says which.
@@ -50,6 +53,14 @@ def score_command(
     from motes.imaging import check_writable
 
     check_writable(output)
+    from motes.cli.score_boxes import is_boxes, score_box_file
+
+    if is_boxes(folders, merge):
+        given = {"--classes": classes is not None, "--scale": scale is not None, "--logits": logits}
+        if wrong := [name for name, value in given.items() if value]:
+            raise DataError(f"{wrong[0]} is for maps, and {folders[0]} holds boxes", "leave it out")
+        score_box_file(folders, output, protocol, threshold, split, names, shard, merge, as_json)
+        return
     if classes is not None:
         from motes.cli.score_classes import score_class_maps
 
@@ -311,7 +322,7 @@ def _write(output: Path, run: dict[str, Any], score: SegmentationScore, as_json:
     from motes.metrics import report
 
     metrics, facts = score.compute(), score.facts()
-    run = {**facts, **run}
+    run = {**facts, **run, **facts}  # of merged shards, the facts of all
     report.write_metrics(output / "metrics.json", run, metrics)
     report.write_per_image(output / "per_image.csv", score)
     report.write_curves(output / "curves.json", score)

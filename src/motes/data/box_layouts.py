@@ -75,8 +75,8 @@ def _labelme(root: Path) -> Plan | None:
         if folder is None:
             continue
         stems = {f.stem for f in children(folder) if is_image_path(f)}
-        file = next((f for f in children(folder) if f.suffix.lower() == ".json" and f.stem in stems), None)
-        if file is not None and _has(file, "shapes"):
+        files = [f for f in children(folder) if f.suffix.lower() == ".json" and f.stem in stems]
+        if any(_has(f, "shapes") for f in files[:3]):  # the first may be damaged
             return Plan("labelme", (Pair(folder, boxes=(folder,)),), other_lists(root, folder))
     return None
 

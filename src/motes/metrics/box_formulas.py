@@ -133,11 +133,11 @@ def match(frames: Sequence[Frame], label: int, rule: BoxProtocol, coco: bool = T
         count += len(mine)
     columns = [np.concatenate(c) for c in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 7
     order = np.argsort(-columns[0], kind="stable")
-    scores, images, rows, overlap, truth, centre, covered = (c[order] for c in columns)
+    scores, images, places, overlap, truth, centre, covered = (np.asarray(c)[order] for c in columns)
     all_flags = np.concatenate(flags, axis=2)[..., order] if flags else np.zeros((0, len(_GRID), 0), np.int8)
     aside = np.concatenate(ignored) if ignored else np.zeros(0, bool)
     return Matches(
-        scores, images.astype(int), rows, overlap, truth.astype(int), aside, all_flags, centre, covered, truths
+        scores, images.astype(int), places, overlap, truth.astype(int), aside, all_flags, centre, covered, truths
     )
 
 
@@ -177,14 +177,11 @@ class BoxFormulas:
             **self.totals(),
         }
         if self.coco:
-            values["coco_ap"] = self.mean(lambda m: [m.by_coco(t) for t in OVERLAPS], "101points")
+            values["coco_ap"] = self.coco_mean(OVERLAPS)
             for t in SHOWN:
-                values[f"ap@{t:g}"] = self.mean(lambda m, t=t: [m.by_coco(t)], "101points")  # type: ignore[misc]
+                values[f"ap@{t:g}"] = self.coco_mean([t])
             for band in BANDS:
-                values[f"ap/{band}"] = self.mean(
-                    lambda m, band=band: [m.by_coco(t, band) for t in OVERLAPS],
-                    "101points",  # type: ignore[misc]
-                )
+                values[f"ap/{band}"] = self.coco_mean(OVERLAPS, band)
         values["centre_ap"] = self.mean(lambda m: [m.by_centre()], "area")
         if (contrast := self.contrast()) is not None:
             values["mnocoap"] = contrast
@@ -196,6 +193,10 @@ class BoxFormulas:
                 name = self.classes[label] if label < len(self.classes) else str(label)
                 values[f"map12:{name}"] = self.mean(lambda m: [m.voc(rule.iou)], "area", [m])
         return values
+
+    def coco_mean(self, overlaps: Sequence[float], band: str = "all") -> Value:
+        """AP by COCO's rule, the mean over IoU thresholds, of a size band."""
+        return self.mean(lambda m: [m.by_coco(t, band) for t in overlaps], "101points")
 
     def mean(
         self, rankings: Callable[[Matches], list[Ranking]], mode: Mode, chosen: Sequence[Matches] | None = None

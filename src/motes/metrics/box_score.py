@@ -256,14 +256,10 @@ class BoxScore:
         for i, name in enumerate(state["names"]):
             a, b = slice(found[i], found[i + 1]), slice(truths[i], truths[i + 1])
             height, width = (int(v) for v in state["sizes"][i])
-            score._frames.append(
-                Frame(
-                    str(name), (height, width), bool(state["pictured"][i]),
-                    *(state[k][a] for k in ("boxes", "scores", "labels", "values", "inside")),
-                    *(state[k][b] for k in ("truths", "truth_labels", "ignored")),
-                    state["sky"][i],
-                )
-            )  # fmt: skip
+            columns = {k: state[k][a] for k in ("boxes", "scores", "labels", "values", "inside")}
+            columns |= {k: state[k][b] for k in ("truths", "truth_labels", "ignored")}
+            pictured = bool(state["pictured"][i])
+            score._frames.append(Frame(str(name), (height, width), pictured, sky=state["sky"][i], **columns))
         score._changed()
         return score
 

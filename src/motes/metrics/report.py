@@ -14,6 +14,7 @@ from motes.imaging import atomic_path
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from motes.metrics.box_score import BoxScore
     from motes.metrics.class_score import ClassScore
     from motes.metrics.segmentation import SegmentationScore, Value
 
@@ -101,7 +102,7 @@ def metrics_json(run: Mapping[str, Any], metrics: Mapping[str, Value]) -> str:
     return json.dumps({"run": dict(run), "metrics": rows}, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def write_per_image(path: Path, score: SegmentationScore | ClassScore) -> None:
+def write_per_image(path: Path, score: SegmentationScore | ClassScore | BoxScore) -> None:
     """Write one CSV row an image, sorted by name: the ``COLUMNS`` of the score; empty where 0/0."""
     rows = score.per_image()
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
