@@ -5,7 +5,8 @@ NeurIPS 2020: section 3, quality focal loss (equation 2) and distribution focal 
 by ATSS; of an anchor only its centre is used, a cell's upper left corner as published.
 
 A distance is the mean of 17 values, 0 to 16 strides. Variant ``small`` starts a stride lower (``first_value`` -1): an
-anchor may then learn a box that its centre lies just outside of. It has a level of stride 4 and anchors of two strides.
+anchor may then learn a box that its centre lies just outside of. It has a level of stride 4, anchors of two strides,
+and losses of boxes that count in full from the start, however few of them there are (``least_total``).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from motes.models import one_anchor
 from motes.models.one_anchor import OneAnchorDetector, at_levels, level_sums
 
 PUBLISHED_NAMES = BACKBONE_NAMES
-VARIANTS = {"small": {**one_anchor.SMALL, "min_side": 1.5, "first_value": -1}}
+VARIANTS = {"small": {**one_anchor.SMALL, "min_side": 1.5, "first_value": -1, "least_total": 0.01}}
 
 LAST = 16
 """Steps of a distance's distribution: it has 17 values."""
@@ -48,6 +49,8 @@ class GFL(OneAnchorDetector):
         min_side: strides of the finest level that a box counts as wide and high at least where anchors are chosen by
             their centres, so that the smallest ones get some; 0 as published.
         first_value: strides, the least of a distance's 17 values.
+        least_total: what the losses of boxes are divided by at least, where their weights (class scores, which start
+            at 0.01) sum to less; 1 as published.
 
     Raises:
         CardError: no such backbone.
@@ -64,13 +67,15 @@ class GFL(OneAnchorDetector):
         anchor_scale: float = 8.0,
         min_side: float = 0.0,
         first_value: int = 0,
+        least_total: float = 1.0,
     ) -> None:
         super().__init__(in_channels, num_classes, backbone, finest, extra, width, anchor_scale, min_side)
-        self.first_value = first_value
+        self.first_value, self.least_total = first_value, least_total
         self.bbox_head = GFLHead(width, num_classes, len(self.strides), first_value)
 
     def candidates_of(self, raw: Sequence[list[Tensor]], size: tuple[Any, Any]) -> dict[str, Tensor]:
         logits, distributions = raw
+        scores = flattened(logits, self.num_classes)
         distances = [
             self.distances(d) * stride
             for d, stride in zip(flattened(distributions, 4 * (LAST + 1)), self.strides, strict=True)
@@ -78,15 +83,15 @@ class GFL(OneAnchorDetector):
         points = assigners.centres(torch.cat(self.anchors_for(logits)))
         return {
             "boxes": boxes_from_distances(points, torch.cat(distances, 1), size),
-            "scores": torch.cat(flattened(logits, self.num_classes), 1).sigmoid(),
-            "levels": level_counts(distances),
+            "scores": torch.cat(scores, 1).sigmoid(),
+            "levels": level_counts(scores),
         }
 
     def losses_by_level(self, raw: Sequence[list[Tensor]], targets: Targets) -> dict[str, Tensor]:
         """[L] each: ``loss_cls`` (quality focal), ``loss_bbox`` (GIoU) and ``loss_dfl`` (distribution focal).
 
         The first is divided by the number of positive anchors, at least one an image; the others are weighted by the
-        class score and divided by the sum of these weights, at least 1.
+        class score and divided by the sum of these weights, at least ``least_total``.
         """
         widths = (self.num_classes, 4 * (LAST + 1))
         logits, distributions = (torch.cat(flattened(r, n), 1) for r, n in zip(raw, widths, strict=True))
@@ -104,7 +109,7 @@ class GFL(OneAnchorDetector):
         dfl = distribution_focal(own.reshape(-1, LAST + 1), steps.reshape(-1)).reshape(-1, 4).mean(-1)
         quality = torch.zeros_like(logits)
         quality[hits.image, hits.place, hits.labels] = aligned_iou(boxes.detach(), wanted)
-        total = weight.sum().clamp(min=1)
+        total = weight.sum().clamp(min=self.least_total)
         return {
             "loss_cls": level_sums(quality_focal(logits, quality).sum((0, 2)), sizes) / hits.total,
             "loss_bbox": BOX_WEIGHT * at_levels(giou_loss(boxes, wanted) * weight, hits, sizes) / total,
@@ -113,7 +118,8 @@ class GFL(OneAnchorDetector):
 
     def distances(self, distributions: Tensor) -> Tensor:
         """Logits [..., 4 * 17] -> distances to the sides [..., 4] in strides."""
-        return distributions.unflatten(-1, (4, LAST + 1)).softmax(-1) @ self.bbox_head.integral.project
+        shares = distributions.unflatten(-1, (4, LAST + 1)).softmax(-1)
+        return (shares * self.bbox_head.integral.project).sum(-1)
 
 
 class GFLHead(nn.Module):
