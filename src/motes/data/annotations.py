@@ -165,10 +165,15 @@ def corner_shift(sample: Sample, reader: str = "exact") -> tuple[int, int, int, 
 
 
 def reader_shift(sample: Sample, reader: str) -> NDArray[np.float64]:
-    """[4] px by which ``reader`` moves the true corners: (-1, -1, -1, -1) for ``deepir`` on DenseSIRST, 0 on SIRST."""
-    if sample.boxes is None or sample.boxes.suffix.lower() != ".xml":
+    """[4] px by which ``reader`` moves the true corners of the set: -1 each for ``deepir`` on DenseSIRST, 0 on SIRST.
+
+    That of the set, not of the image: it is what a network learns that is trained with this reader.
+    """
+    if reader == "exact" or sample.boxes is None or sample.boxes.suffix.lower() != ".xml":
         return np.zeros(4)
-    return np.subtract(corner_shift(sample), corner_shift(sample, reader)).astype(np.float64)
+    set_wide = DEFAULT_CONVENTION if sample.mask is None else _convention(sample.boxes.parent, sample.mask.parent)
+    low, high = CONVENTIONS[set_wide]
+    return np.subtract((low, low, high, high), corner_shift(sample, reader)).astype(np.float64)
 
 
 def voc_convention(sample: Sample) -> str:
