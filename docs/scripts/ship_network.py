@@ -1,6 +1,7 @@
 """Makes a shipped network from trained weights: merged ONNX, its card filled with what is measured here.
 
     python docs/scripts/ship_network.py best.safetensors ~/data/sirst src/motes/weights/repisdnet-sirst.onnx
+    python docs/scripts/ship_network.py acm.safetensors ~/data/sirst src/motes/weights/acm-sirst.onnx
 
 The numbers in the card come from the exported file itself, run by ONNX Runtime, on SIRST's test_v1 under two protocols;
 the calibration curve from the frames of trainval_v1 that are too like a test frame to be trained on
@@ -55,7 +56,7 @@ def describe(card: Card, backend: Backend, data: Dataset) -> Card:
     fit, twins = (chosen(data, name) for name in (TRAINED_ON, CALIBRATED_ON))
     training = {**card.training, "frames": sorted({*card.training.get("frames", ()), *fingerprints(fit)})}
     card = card.replace(
-        title="RepISD-Net, trained by motes on SIRST",
+        title=f"{card.title}, trained by motes on SIRST",
         training=training,
         licence="Apache-2.0; trained on SIRST v1, whose source states no licence",
     )
