@@ -112,7 +112,11 @@ class Decoder(nn.Module):
         self.post_norm = nn.LayerNorm(CHANNELS)
 
     def forward(self, queries: Tensor, memory: Tensor, places: Tensor) -> Tensor:
-        """Queries [B, Q, C] (they are places; contents start at zero) -> [L, B, Q, C]."""
+        """Queries [B, Q, C] -> [L, B, Q, C].
+
+        Queries are places; their contents start at zero, so that the first attention among them sees nothing and its
+        ``in_proj_weight`` never trains, as published.
+        """
         x, found = torch.zeros_like(queries), []
         for layer in self.layers:
             across = {"memory": memory, "positions": queries, "memory_positions": places}
