@@ -68,18 +68,18 @@ def test_a_step_of_training_with_its_own_backbone() -> None:
 
 def test_candidates_in_onnx() -> None:
     check_export(light("small"))
-    check_export(light("small", backbone="vgg16"), shapes=((1, 64, 32),), example=(2, 32, 64))
-    check_export(light(), shapes=((1, 320, 288),), example=(2, 288, 352))
+    check_export(light("small", backbone="vgg16"), shapes=((1, 51, 70),), example=(2, 33, 64))
+    check_export(light(), shapes=((1, 300, 257),), example=(2, 258, 301))
 
 
 def test_small_frames_are_padded_until_the_last_map_has_a_cell() -> None:
     net = light().eval()
-    assert net.card.input.min_size == 288
+    assert net.card.input.min_size == 257
     assert light("small").card.input.min_size == 32
     with torch.inference_mode():
         (found,) = net(torch.randn(1, 3, 40, 300))
-        levels = net.candidates(torch.randn(1, 3, 288, 288))["levels"]
-    assert levels.tolist() == [36 * 36 * 4, 18 * 18 * 6, 9 * 9 * 6, 5 * 5 * 6, 3 * 3 * 4, 4]
+        levels = net.candidates(torch.randn(1, 3, 257, 257))["levels"]
+    assert levels.tolist() == [33 * 33 * 4, 17 * 17 * 6, 9 * 9 * 6, 5 * 5 * 6, 3 * 3 * 4, 4]
     assert (found["boxes"] <= torch.tensor([300, 40, 300, 40])).all()
 
 

@@ -31,8 +31,8 @@ SIZES = (21.0, 45.0, 99.0, 153.0, 207.0, 261.0, 315.0)
 EXTRA = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 """Hidden channels, channels, stride and padding of the layers behind the backbone."""
 EXTRA_STRIDES = (32, 64, 100, 300)
-SMALLEST = 288
-"""px: the last of all six maps has one cell; a multiple of 32."""
+SMALLEST = 257
+"""px at which the last of all six maps has a cell."""
 STDS = (0.1, 0.1, 0.2, 0.2)
 NEGATIVES = 3
 """The hardest negatives per positive that count."""
@@ -57,11 +57,15 @@ class SSD(DenseDetector):
         sizes: px, side of the smallest anchors of every level, ascending; the last number closes the series.
         norm, frozen_stages: of a backbone of timm: ``frozen``, ``fixed`` or ``train`` batch norms; -1: no frozen stage.
 
+    Frames of any size are taken as they are; those too small for the last map are padded.
+
     ``raw``: A * (K + 1) logits, background last, and A * 4 deltas [B, ., h, w] a level, anchor-major.
 
     Raises:
         CardError: no such backbone or levels, sizes not ascending, or too few or too many.
     """
+
+    pad_stride = 1
 
     def __init__(
         self,
