@@ -16,7 +16,7 @@ from motes.cards import Card
 from motes.errors import MotesError
 from motes.export.forms import deployable
 from motes.export.onnx_file import facts_of, onnx_bytes
-from motes.export.parity import Tile, synthetic_tiles
+from motes.export.parity import Tile, fitting, synthetic_tiles
 from motes.inference.box_selection import select
 
 SIZES = ((96, 128), (128, 96), (128, 160), (96, 96), (96, 96))
@@ -102,7 +102,8 @@ def export_boxes(
 
     path = Path(path)
     merged = deployable(net)
-    sample = torch.zeros(1, card.input.channels, 2 * card.input.stride, 2 * card.input.stride)
+    side = fitting(2 * card.input.stride, card.input)
+    sample = torch.zeros(1, card.input.channels, side, side)
     with torch.inference_mode():
         names = list(merged.candidates(sample))
     data = onnx_bytes(Candidates(merged).eval(), card, names)
