@@ -154,11 +154,10 @@ def run_boxes(backend: Any, samples: list[Sample], **options: Any) -> BoxEvaluat
     """The evaluation of a network that finds boxes, with a bar."""
     from motes.cli.progress import progress
     from motes.evaluation import evaluate_boxes
+    from motes.inference import BoxDetector
 
     if not hasattr(backend, "boxes"):
-        import importlib
-
-        backend = importlib.import_module("motes.inference.box_detector").BoxDetector(backend=backend)
+        backend = BoxDetector(backend=backend)
     with progress("scoring", len(samples)) as advance:
         return evaluate_boxes(backend, samples, advance=advance, **options)
 
