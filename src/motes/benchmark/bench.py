@@ -20,8 +20,10 @@ from motes.benchmark.latency import measure
 from motes.cards import Card, list_models
 from motes.checkpoints import load_network
 from motes.errors import CheckpointError, MissingExtraError, MotesError
+from motes.export.parity import fitting
 from motes.inference import Backend, load_backend
 from motes.inference import backend as deployed
+from motes.inference.box_detector import CandidateBackend
 from motes.models import create_model
 from motes.naming import look_up
 
@@ -42,6 +44,9 @@ def bench(
     Networks by name have random weights. torch runs the network as it is and merged; the other backends run what
     ``motes export`` would write. An ONNX file or a training-free method is only timed.
 
+    Of a detector its candidates are counted and timed: the network with its decoding, and proposals where it has such,
+    without the choice among candidates, which depends on the scene. Frames are padded to what it takes, as in use.
+
     Args:
         target: a name of ``motes models``, a weight file, an ``.onnx`` file, a shipped network or a classical method.
         sizes: (height, width) px.
@@ -51,7 +56,7 @@ def bench(
         model, variant: for a weight file whose names do not tell.
 
     Returns:
-        ``{"target", "model", "machine", "threads", "complexity": [row], "latency": [row]}``.
+        ``{"target", "model", "task", "machine", "threads", "complexity": [row], "latency": [row]}``.
 
     Raises:
         MotesError: unknown target or backend, or a backend that cannot run the target.
@@ -72,6 +77,7 @@ def bench(
     return {
         "target": target,
         "model": card.name,
+        "task": card.task,
         "threads": threads or os.cpu_count(),
         "machine": machine(),
         "complexity": costs,
@@ -109,8 +115,6 @@ def forms(net: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def of_network(net: nn.Module, backends: Sequence[str], threads: int | None, folder: Path) -> Iterator[Row]:
-    from motes.export.forms import deployable
-    from motes.export.onnx_file import onnx_bytes
     from motes.models.backend import TorchBackend
 
     if not backends or "torch" in backends:
@@ -118,12 +122,24 @@ def of_network(net: nn.Module, backends: Sequence[str], threads: int | None, fol
             yield "torch", form, TorchBackend(each, net.card)
     others = [b for b in BACKENDS[1:] if b in backends or (not backends and installed(b))]
     if others:
-        merged = deployable(net)
-        form = getattr(merged, "form", "train")
         file = folder / "network.onnx"
-        file.write_bytes(onnx_bytes(merged, net.card.replace(form=form)))
+        form, data = exported(net)
+        file.write_bytes(data)
         for backend in others:
             yield backend, form, loaded(file, backend, threads)
+
+
+def exported(net: nn.Module) -> tuple[str, bytes]:
+    """The form that is exported, and the file."""
+    from motes.export.boxes import candidate_bytes
+    from motes.export.forms import deployable
+    from motes.export.onnx_file import onnx_bytes
+
+    if net.card.task == "detection":
+        return net.card.form, candidate_bytes(net, net.card)
+    merged = deployable(net)
+    form = getattr(merged, "form", "train")
+    return form, onnx_bytes(merged, net.card.replace(form=form))
 
 
 def ready_made(target: str, backends: Sequence[str], threads: int | None) -> Iterator[Row]:
@@ -153,7 +169,7 @@ def installed(backend: str) -> bool:
 
 
 def cost(form: str, net: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
-    counted = complexity(with_card(net), *size)
+    counted = complexity(net, *taken(with_card(net).card, size))
     return {
         "form": form,
         "height": size[0],
@@ -164,6 +180,14 @@ def cost(form: str, net: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
+def taken(card: Card, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that a frame of ``size`` runs at: that of a detector is padded, others are taken as they are."""
+    if card.task != "detection":
+        return size
+    height, width = (fitting(side, card.input) for side in size)
+    return height, width
+
+
 def with_card(net: nn.Module) -> nn.Module:
     if not isinstance(getattr(net, "card", None), Card):
         raise MotesError(f"{type(net).__name__} has no card", "make it with create_model or load_network")
@@ -171,14 +195,15 @@ def with_card(net: nn.Module) -> nn.Module:
 
 
 def timed(name: str, form: str, runner: Backend, size: tuple[int, int], runs: int) -> dict[str, Any]:
-    height, width = size
+    height, width = taken(runner.card, size)
+    run = runner.candidates if isinstance(runner, CandidateBackend) and runner.card.task == "detection" else runner.run
     batch = np.random.default_rng(0).standard_normal((1, runner.card.input.channels, height, width), np.float32)
-    result = measure(runner.run, batch, runs=runs)
+    result = measure(run, batch, runs=runs)
     return {
         "backend": name,
         "form": form,
-        "height": height,
-        "width": width,
+        "height": size[0],
+        "width": size[1],
         "median_ms": result.median,
         "best_ms": result.best,
         "p90_ms": result.p90,

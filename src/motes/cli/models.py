@@ -10,7 +10,10 @@ import typer
 if TYPE_CHECKING:
     from motes.cards import Card, InputSpec
 
-RESULTS = {"iou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa x1e-6", "miou": "mIoU", "ap": "AP"}
+RESULTS = {
+    "iou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa x1e-6", "miou": "mIoU", "ap": "AP", "map07": "mAP07",
+    "map12": "mAP12", "recall": "recall",
+}  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -126,6 +129,7 @@ def _details(card: Card) -> str:
 def _results(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     from motes.cli.tables import text_table
 
+    rows = [row for row in rows if any(k in row for k in RESULTS)]  # others say what a network costs
     if not rows:
         return ""
     keys = [k for k in RESULTS if any(k in row for row in rows)]
@@ -152,7 +156,7 @@ def _change(first: float | None, last: float | None, unit: str) -> str | None:
 
 
 def _result(row: Mapping[str, Any]) -> str:
-    values = [f"{RESULTS[k]} {_value(row, k)}" for k in ("iou", "miou", "ap", "pd") if k in row]
+    values = [f"{RESULTS[k]} {_value(row, k)}" for k in ("iou", "miou", "ap", "map07", "pd") if k in row]
     return " ".join([str(row[k]) for k in ("data", "split") if k in row] + values)
 
 

@@ -100,13 +100,7 @@ def export_boxes(
     from motes.inference.onnx_backend import OnnxBackend
     from motes.models.backend import TorchBackend
 
-    path = Path(path)
-    merged = deployable(net)
-    side = fitting(2 * card.input.stride, card.input)
-    sample = torch.zeros(1, card.input.channels, side, side)
-    with torch.inference_mode():
-        names = list(merged.candidates(sample))
-    data = onnx_bytes(Candidates(merged).eval(), card, names)
+    path, data = Path(path), candidate_bytes(net, card)
     report = BoxParity(bounds or BoxBounds(**getattr(net, "export_bounds", {})))
     reference = TorchBackend(copy.deepcopy(net), card, as_is=True)
     with atomic_path(path) as temporary:
@@ -119,6 +113,15 @@ def export_boxes(
             raise MotesError(f"{path}: not written, ONNX Runtime disagrees with the network: {report.worst()}")
     report.facts = facts_of(path, data, card)
     return report
+
+
+def candidate_bytes(net: nn.Module, card: Card) -> bytes:
+    """The serialised graph of a detector: its candidates as outputs, under their names."""
+    merged = deployable(net)
+    side = fitting(2 * card.input.stride, card.input)
+    with torch.inference_mode():
+        names = list(merged.candidates(torch.zeros(1, card.input.channels, side, side)))
+    return onnx_bytes(Candidates(merged).eval(), card, names)
 
 
 class Candidates(nn.Module):
