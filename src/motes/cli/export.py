@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from motes.export import ParityReport
+    from motes.export import BoxParity, ParityReport
 
 
 EXAMPLES = """Examples:
@@ -42,7 +42,8 @@ def export(
 
     Batch, height and width stay free, or --side fixes both. Into a folder (a name without an ending) go model.onnx and
     model.yml, which says in words and numbers what is done before and after the graph. The comparison is printed and
-    written beside the file as .parity.json; where ONNX Runtime and the network disagree, nothing is written.
+    written beside the file as .parity.json, of a detector that of its candidates, before doubles are suppressed; where
+    ONNX Runtime and the network disagree, nothing is written.
     """
     from motes.errors import MissingExtraError, MotesError
 
@@ -58,10 +59,14 @@ def export(
         raise MissingExtraError("motes export", "train") from None
     from motes.checkpoints import load_network
     from motes.export import export_onnx, frames_of, synthetic_tiles, with_side, write_deployment
+    from motes.export.boxes import SIZES
 
     net, card = load_network(weights, model, variant)
     card = with_side(card, side) if side is not None else card
-    tiles = synthetic_tiles(card, ((side, side),)) if side is not None else synthetic_tiles(card)
+    if side is not None:
+        tiles = synthetic_tiles(card, ((side, side),))
+    else:
+        tiles = synthetic_tiles(card, SIZES) if card.task == "detection" else synthetic_tiles(card)
     if data is not None:
         tiles += frames_of(card, data, split, frames)
     if folder:
@@ -73,7 +78,50 @@ def export(
     _write_report(output, report, data, split)
 
 
-def _table(report: ParityReport) -> str:
+def _table(report: ParityReport | BoxParity) -> str:
+    from motes.export import BoxParity
+
+    return _table_of_boxes(report) if isinstance(report, BoxParity) else _table_of_logits(report)
+
+
+def _table_of_boxes(report: BoxParity) -> str:
+    from motes.cli.tables import text_table
+
+    rows = [
+        [
+            r.tile,
+            "x".join(map(str, r.shape)),
+            r.candidates,
+            f"{r.score:.1e}",
+            f"{r.box:.1e}",
+            f"{r.sky:.1e}" if r.sky is not None else None,
+            r.outside,
+            r.detections,
+            r.detections_of_file,
+        ]
+        for r in report.rows
+    ]
+    columns = [
+        "tile",
+        ">shape",
+        ">candidates",
+        ">score",
+        ">box px",
+        ">sky",
+        ">beyond bounds",
+        ">detections",
+        ">of file",
+    ]
+    facts = report.facts
+    beyond, of = sum(r.outside for r in report.rows), sum(r.candidates for r in report.rows)
+    return (
+        f"{text_table(columns, rows)}\n\n{facts['file']}: {facts['model']} ({facts['form']}), "
+        f"{facts['bytes'] / 1e6:.2f} MB, {beyond} of {of} candidates differ by more than "
+        f"{report.bounds.score:g} or {report.bounds.box:g} px: within bounds"
+    )
+
+
+def _table_of_logits(report: ParityReport) -> str:
     from motes.cli.tables import text_table
 
     rows = [
@@ -99,7 +147,7 @@ def _table(report: ParityReport) -> str:
     )
 
 
-def _write_report(output: Path, report: ParityReport, data: Path | None, split: str | None) -> None:
+def _write_report(output: Path, report: ParityReport | BoxParity, data: Path | None, split: str | None) -> None:
     import json
 
     import onnxruntime

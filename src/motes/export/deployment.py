@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import onnx
 import yaml
 from torch import nn
 
-from motes.cards import Card, InputSpec, Scaling
+from motes.cards import BoxSpec, Card, Scaling
 from motes.errors import MotesError
+from motes.export.boxes import BoxParity
 from motes.export.onnx_file import OPSET, export_onnx
 from motes.export.parity import ParityReport, Tile, synthetic_tiles
 from motes.imaging import atomic_path
+from motes.inference.box_detector import EDGE, SKY
+from motes.inference.box_selection import VOTE_OVERLAP, VOTE_SPREAD
 
 GRAPH, DESCRIPTION, PARITY = "model.onnx", "model.yml", "model.parity.json"
 IGNORE = 255
@@ -28,7 +32,7 @@ IGNORE = 255
 
 def write_deployment(
     net: nn.Module, card: Card, folder: str | Path, tiles: Iterable[Tile] | None = None, side: int | None = None
-) -> ParityReport:
+) -> ParityReport | BoxParity:
     """Writes ``folder``/model.onnx, model.yml and model.parity.json.
 
     Args:
@@ -55,7 +59,9 @@ def write_deployment(
     with atomic_path(folder / PARITY) as temporary:
         temporary.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     with atomic_path(folder / DESCRIPTION) as temporary:
-        text = yaml.safe_dump(description(card, report.facts), sort_keys=False, allow_unicode=True, width=110)
+        text = yaml.safe_dump(
+            description(card, report.facts, outputs_of(folder / GRAPH)), sort_keys=False, allow_unicode=True, width=110
+        )
         temporary.write_text(text, encoding="utf-8")
     return report
 
@@ -69,9 +75,24 @@ def with_side(card: Card, side: int) -> Card:
     return card.replace(input=dataclasses.replace(spec, min_size=side, max_size=side, tile=side))
 
 
-def description(card: Card, facts: dict[str, Any]) -> dict[str, Any]:
-    """What ``model.yml`` holds: plain values only."""
-    spec, several = card.input, len(card.classes) > 1
+def description(card: Card, facts: dict[str, Any], outputs: Sequence[str] = ("logits",)) -> dict[str, Any]:
+    """What ``model.yml`` holds: plain values only. ``outputs``: the graph's, by name."""
+    spec = card.input
+    if card.task == "detection":
+        after_graph = {
+            "outputs": outputs_of_boxes(outputs),
+            "postprocessing": selection(card.boxes, card.threshold, outputs),
+        }
+    else:
+        after_graph = {
+            "output": {
+                "name": "logits",
+                "type": "float32",
+                "layout": "batch, classes, height, width: the size of the input",
+                "channels": len(card.classes),
+            },
+            "postprocessing": postprocessing(card, len(card.classes) > 1),
+        }
     return {
         "network": card.name,
         "title": card.title,
@@ -87,22 +108,25 @@ def description(card: Card, facts: dict[str, Any]) -> dict[str, Any]:
             "layout": "batch, channels, height, width",
             "channels": spec.channels,
             "order": "red, green, blue" if spec.channels == 3 else "as in the file",
-            **size_policy(spec),
+            **size_policy(card),
         },
-        "preprocessing": preprocessing(spec),
-        "output": {
-            "name": "logits",
-            "type": "float32",
-            "layout": "batch, classes, height, width: the size of the input",
-            "channels": len(card.classes),
-        },
-        "postprocessing": postprocessing(card, several),
+        "preprocessing": preprocessing(card),
+        **after_graph,
         "training": {k: v for k, v in card.training.items() if k != "frames"},
         "written by": f"motes {metadata.version('motes')}",
     }
 
 
-def size_policy(spec: InputSpec) -> dict[str, Any]:
+def outputs_of(file: Path) -> list[str]:
+    """Names of what a graph gives, in order."""
+    return [output.name for output in onnx.load(file).graph.output]
+
+
+def size_policy(card: Card) -> dict[str, Any]:
+    spec = card.input
+    parts = "their probabilities blended"
+    if card.task == "detection":
+        parts = f"boxes that a border between windows cuts (within {EDGE:g} px of it) taken from the neighbour"
     fixed = spec.max_size is not None and spec.min_size == spec.max_size
     return {
         "batch": "free",
@@ -111,12 +135,19 @@ def size_policy(spec: InputSpec) -> dict[str, Any]:
         "multiple of": spec.stride,
         "smallest side": spec.min_size,
         "largest side": spec.max_size,
-        "larger images": f"in overlapping windows of {spec.tile} x {spec.tile} px, their probabilities blended",
+        "larger images": f"in overlapping windows of {spec.tile} x {spec.tile} px, {parts}",
     }
 
 
-def preprocessing(spec: InputSpec) -> list[dict[str, Any]]:
+def preprocessing(card: Card) -> list[dict[str, Any]]:
     """The steps from a file to the graph's input, in order."""
+    spec = card.input
+    pad = (
+        "mirror to the right and below, to a multiple of {} and at least {} px; repeat the edge where the image is too "
+    )
+    pad += "small to mirror"
+    if card.task == "detection":
+        pad = "zeros to the right and below, to a multiple of {} and at least {} px"
     return [
         {"read": "counts as stored, 8 or 16 bits, no tone mapping; one band is repeated to all channels"},
         {"scale": "(counts - low) / (high - low)", "8 bits": limits(spec.scaling), "deeper": limits(spec.scaling_deep)},
@@ -125,10 +156,7 @@ def preprocessing(spec: InputSpec) -> list[dict[str, Any]]:
             "mean": list(spec.mean) * (spec.channels if len(spec.mean) == 1 else 1),
             "std": list(spec.std) * (spec.channels if len(spec.std) == 1 else 1),
         },
-        {
-            "pad": f"mirror to the right and below, to a multiple of {spec.stride} and at least {spec.min_size} px; "
-            "repeat the edge where the image is too small to mirror",
-        },
+        {"pad": pad.format(spec.stride, spec.min_size)},
     ]
 
 
@@ -161,4 +189,51 @@ def postprocessing(card: Card, several: bool) -> list[dict[str, Any]]:
             {"sigmoid": "probability of a target"},
             {"threshold": card.threshold, "mask": "probability > threshold"},
         ]
+    return steps
+
+
+CANDIDATES = {
+    "boxes": (
+        "float32",
+        "batch, candidates, 4: left, top, right, bottom in px of the input, right and bottom exclusive",
+    ),
+    "scores": ("float32", "batch, candidates, classes: between 0 and 1"),
+    "factors": ("float32", "batch, candidates: multiplies a score that is above the least score"),
+    "levels": ("int64", "levels: how many candidates each has, in order"),
+    "sky": ("float32", "batch, 1, height, width of the input: logits"),
+}
+"""Name -> type and layout of what a detector's graph gives."""
+
+
+def outputs_of_boxes(names: Sequence[str]) -> list[dict[str, str]]:
+    return [{"name": name, "type": CANDIDATES[name][0], "layout": CANDIDATES[name][1]} for name in names]
+
+
+def selection(spec: BoxSpec, threshold: float, outputs: Sequence[str]) -> list[dict[str, Any]]:
+    """The steps from candidates to targets, in order."""
+    steps: list[dict[str, Any]] = [
+        {"clip": "boxes to the size before padding"},
+        {"least score": spec.score, "keep": "each level's pairs of candidate and class whose score is larger"},
+        {"per level": spec.per_level, "keep best": "of each level at most so many pairs, by score"},
+    ]
+    if "factors" in outputs:
+        steps.append({"multiply": "scores by factors"})
+    steps.append({"drop": "boxes without width or height"})
+    if spec.nms is not None:
+        steps.append(
+            {"overlap": spec.nms, "suppress": "of two boxes of a class whose IoU is larger the lower score goes"}
+        )
+    steps.append({"at most": spec.keep, "of an image": "the best by score"})
+    if spec.vote:
+        steps.append(
+            {
+                "vote": "each box becomes the mean of the candidates of its class above the least score whose IoU with "
+                f"it is more than {VOTE_OVERLAP:g}, weighted by score x exp(-(1 - IoU)^2 / {VOTE_SPREAD:g})"
+            }
+        )
+    steps.append({"threshold": threshold, "targets": "score > threshold"})
+    if "sky" in outputs:
+        steps.append(
+            {"sky": f"sigmoid of its logits, cropped to the size before padding; sky where it is above {SKY:g}"}
+        )
     return steps
