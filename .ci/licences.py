@@ -33,6 +33,7 @@ PACKAGES = {
     "certifi": "MPL-2.0: Mozilla's list of root certificates, used unchanged, by requests and huggingface_hub",
     "tqdm": "MPL-2.0 and MIT: used unchanged, by lightning and huggingface_hub",
     "pathspec": "MPL-2.0: used unchanged, by mypy and mkdocs only",
+    "faster-coco-eval": "Apache-2.0 by the licence file in its wheel, nothing in its metadata: used by the tests only",
     "hypothesis": "MPL-2.0: used unchanged, by the tests only",
 }
 """Packages that are not permissive, by name: why they may be here."""
