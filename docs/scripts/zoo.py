@@ -9,6 +9,7 @@ All but AUTHORS_FILES comes from the cards: those of the networks and those insi
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,11 @@ AUTHORS_FILES = {
 }
 """Where the authors' weights are, as their repositories say; not tried from here, since such pages move."""
 
+DETECTORS_FILES = "none known to us of the DenseSIRST table; checkpoints of mmdetection for the same network are read"
+
+DATA = {"irstd": "sirst", "aerial": "isaid", "detection": "densesirst"}
+"""Task -> the recipes that are named for a network without weights of ours."""
+
 INTRODUCTION = """# Zoo
 
 Every network with its paper, its authors' code and weights, its published results, and the weights that we trained.
@@ -71,6 +77,8 @@ RESULTS = {
     "recall": "recall",
     "auc": "AUC",
     "miou": "mIoU",
+    "map07": "mAP07",
+    "map12": "mAP12",
     "score": "score",
 }
 
@@ -90,7 +98,7 @@ def main() -> int:
 
 
 def page() -> str:
-    cards = [card for card in map(model_card, list_models()) if card.task != "detection"]
+    cards = [model_card(name) for name in list_models()]
     shipped = {name: (file, read_onnx_card(file)) for name, file in sorted(list_weights().items())}
     parts = [INTRODUCTION, overview(cards, shipped)]
     for card in cards:
@@ -106,7 +114,7 @@ def overview(cards: Sequence[Card], shipped: Mapping[str, tuple[Path, Card]]) ->
         cost = card.complexity.get("deploy", card.complexity.get("train", {}))
         rows.append(
             [
-                f"[{card.title}](#{card.title.lower().replace(' ', '-')})",
+                f"[{card.title}](#{anchor(card.title)})",
                 f"{card.venue} {card.year}",
                 f"{cost['params'] / 1e6:.3g} M" if cost else "",
                 f"{cost['macs_256'] / 1e9:.3g} G" if cost else "",
@@ -116,23 +124,34 @@ def overview(cards: Sequence[Card], shipped: Mapping[str, tuple[Path, Card]]) ->
     return table(["network", "paper", "parameters", "MACs, 256x256", "weights of ours"], rows)
 
 
+def anchor(title: str) -> str:
+    """As Markdown makes it of a heading."""
+    return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+
+
 def section(card: Card, ours: Mapping[str, tuple[Path, Card]]) -> str:
     doi = f", doi {card.doi}" if card.doi else ""
+    elsewhere = DETECTORS_FILES if card.task == "detection" else "not known"
     lines = [
         f"## {card.title}",
         "",
         f"- Paper: *{card.paper}*, {card.venue} {card.year}{doi}",
         f"- Code: {card.url}",
-        f"- Authors' weights: {AUTHORS_FILES.get(card.name, 'not known')}",
+        f"- Authors' weights: {AUTHORS_FILES.get(card.name, elsewhere)}",
     ]
     if not ours:
-        data = "sirst" if card.task == "irstd" else "isaid"
-        lines.append(f"- Ours: none yet: `motes train {card.name}_{data}`")
+        lines.append(f"- Ours: none yet: `motes train {card.name}_{DATA[card.task]}`")
     for name, (file, found) in ours.items():
         lines.append(f"- Ours: {shipped_file(name, file, found)}")
     lines.append("")
-    if card.published:
-        lines += ["Published:", "", results(card.published)]
+    if scores := [row for row in card.published if "data" in row]:
+        lines += ["Published:", "", results(scores)]
+    for row in (row for row in card.published if "params" in row):
+        form = f", variant `{row['variant']}`" if "variant" in row else ""
+        lines.append(
+            f"Published cost{form}: {row['params']:,} parameters, {row['macs_512'] / 1e9:g} GFLOPs at 512x512 "
+            f"({row['source']}).\n"
+        )
     for name, (_, found) in ours.items():
         if found.measured:
             lines += [f"Measured, `{name}`:", "", results(found.measured)]
