@@ -29,8 +29,8 @@ from motes.export.parity import fitting
 from motes.losses import Sum, create_loss
 from motes.models import any_size, create_model
 from motes.naming import look_up
-from motes.training.recipe import Recipe, load_recipe, parse_recipe
 from motes.training.optimizers import create_optimizer
+from motes.training.recipe import Recipe, load_recipe, parse_recipe
 from motes.training.schedule import learning_rate
 
 SETTINGS = {"model", "losses", "optimizer", "schedule", "loop", "validation"}

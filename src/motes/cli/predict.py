@@ -29,7 +29,9 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     model: Annotated[str | None, typer.Option("--model", "-m", help="A .onnx file with its card inside.")] = None,
-    backend: Annotated[str, typer.Option(help="onnx, openvino, openvino-bf16 or torch (needs motes\\[train]).")] = "onnx",
+    backend: Annotated[
+        str, typer.Option(help="onnx, openvino, openvino-bf16 or torch (needs motes\\[train]).")
+    ] = "onnx",
     protocol: Annotated[
         str, typer.Option("--protocol", "-p", help="native, window, multiscale, patch, pfnet, gaofen.")
     ] = "native",
