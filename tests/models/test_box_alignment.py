@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -73,6 +74,26 @@ def forget_networks() -> object:
     filled.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the cases were computed. Several threads sum in another order: DyHead is then off by 5e-5, Libra R-CNN, whose
+    attention has a softmax without scaling, by 1.3e-4."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def largest_of_groups(stored: Mapping[str, np.ndarray], keys: list[str]) -> dict[str, float]:
+    """max|out| over the levels of an output's group: where all values of a level are small, sums have cancelled."""
+    titles = [str(t) for t in stored["names"]] if "names" in stored else keys
+    groups = [title.rpartition(".")[0] or title for title in titles]
+    found: dict[str, float] = {}
+    for key, group in zip(keys, groups, strict=True):
+        found[group] = max(found.get(group, 0.0), float(np.abs(stored[key]).max()))
+    return {key: found[group] for key, group in zip(keys, groups, strict=True)}
+
+
 @pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{n}/{c}" for n, c in CASES])
 def test_equals_the_published_code(name: str, case: str) -> None:
     stored = np.load(REFERENCE / name / f"{case}.npz")
@@ -86,10 +107,11 @@ def test_equals_the_published_code(name: str, case: str) -> None:
         outputs = net.published_outputs(images, **extra)
     names = [k for k in stored.files if k.startswith("out")]
     assert names
+    largest = largest_of_groups(stored, names)
     for key in names:
         expected = stored[key]
         assert tuple(outputs[key].shape) == expected.shape, key
-        limit = LIMITS.get(name, 2e-5) * max(np.abs(expected).max(), 1e-6)
+        limit = LIMITS.get(name, 2e-5) * max(largest[key], 1e-6)
         assert np.abs(outputs[key].numpy() - expected).max() <= limit, key
 
 
