@@ -244,7 +244,7 @@ def test_all_goes_on_and_ends_in_a_table(
     else:
         smoke(every=True)
     log, _, table = capsys.readouterr().out.partition("\n\n")
-    names = list_models("irstd") + list_models("aerial")
+    names = [name for task in ("irstd", "aerial", "detection") for name in list_models(task)]
     assert [line.split()[0] for line in log.splitlines()] == names
     rows = [line.split() for line in table.splitlines()[2:]]
     assert [row[0] for row in rows] == names
