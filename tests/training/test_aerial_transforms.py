@@ -9,8 +9,8 @@ import pytest
 
 from motes.cards import model_card
 from motes.imaging import network_input
-from motes.training.aerial_transforms import augment_labelled, blurred, padded, turned
-from motes.training.recipe import TransformPart
+from motes.training.aerial_transforms import augment_labelled, blurred, corner_on_class, padded, turned
+from motes.training.recipe import TransformPart, parse_recipe
 
 CASES = Path(__file__).parents[1] / "reference" / "isaid"
 FACTSEG, PFNET = (np.load(CASES / f"{name}.npz") for name in ("transforms", "transforms_pfnet"))
@@ -136,3 +136,51 @@ def test_a_function_of_the_generator(part: TransformPart) -> None:
 def test_padding_leaves_what_is_large_enough_alone() -> None:
     pixels, labels = np.ones((9, 9, 3), np.uint8), np.ones((9, 9), np.uint8)
     assert padded(pixels, labels, 9) == (pixels, labels)
+
+
+@pytest.mark.parametrize("size", [(200, 300), (40, 300), (300, 32)])
+def test_centred_crops_meet_rare_classes_as_often_as_common_ones(size: tuple[int, int]) -> None:
+    """One pixel of class 5, a field of class 2, background: each is drawn in a third of the crops."""
+    labels = np.zeros(size, np.uint8)
+    labels[:, : size[1] // 4] = 2
+    labels[size[0] // 2, size[1] - 2] = 5
+    labels[-1, -1] = 255
+    pixels = np.stack([labels] * 3, axis=2)
+    met = []
+    for centred in (1.0, 0.5, 0.0):
+        part = TransformPart(name="aerial", crop=32, fit="pad", centred=centred, blur=0)
+        crops = [augment_labelled(pixels, labels, part, np.random.default_rng(seed)) for seed in range(300)]
+        assert all(np.array_equal(image[..., 0], ids) for image, ids in crops)
+        met.append(np.mean([(ids == 5).any() for _, ids in crops]))
+    plain = met[2]
+    assert met[0] == pytest.approx(1 / 3 + 2 / 3 * plain, abs=0.12) and met[0] > plain + 0.15
+    assert plain < met[1] < met[0]
+
+
+@pytest.mark.parametrize("at", [(0, 0), (0, 79), (59, 0), (59, 79), (30, 40), (3, 50)])
+def test_the_drawn_pixel_is_well_inside_the_window_and_the_window_inside_the_image(at: tuple[int, int]) -> None:
+    labels = np.full((60, 80), 255, np.uint8)
+    labels[at] = 3
+    corners = [corner_on_class(labels, 32, np.random.default_rng(seed)) for seed in range(200)]
+    for y, x in corners:
+        assert 0 <= y <= 60 - 32 and 0 <= x <= 80 - 32
+        for place, start, n in zip(at, (y, x), (60, 80), strict=True):
+            assert 0 <= place - start < 32
+            assert 4 <= place - start < 28 or start in (0, n - 32)
+    assert len(set(corners)) > 20 or at[0] in (0, 59)  # not always in the same place of the window
+
+
+def test_centring_without_any_class_or_any_choice() -> None:
+    part = TransformPart(name="aerial", crop=32, fit="pad", centred=1.0, blur=0)
+    for size in ((60, 80), (20, 30), (32, 32)):
+        labels = np.full(size, 255, np.uint8)
+        _, found = augment_labelled(np.zeros((*size, 3), np.uint8), labels, part, np.random.default_rng(0))
+        assert found.shape == (32, 32) and (found == 255).all()
+
+
+def test_published_recipes_cut_at_random() -> None:
+    """Centring is the house's; no recipe of aerial data has it unless it says so."""
+    values = {"model": {"name": "pfnet"}, "data": {"classes": "isaid"}, "losses": [{"name": "pfnet.joint"}],
+              "loop": {"steps": 1}}  # fmt: skip
+    assert parse_recipe(values, "here").transform.centred == 0
+    assert parse_recipe({**values, "transform": {"centred": 0.3}}, "here").transform.centred == 0.3

@@ -20,7 +20,8 @@ def augment_labelled(pixels: np.ndarray, labels: np.ndarray, part: TransformPart
 
     ``fit`` says how: ``resize`` squeezes the image (bicubic, labels nearest; PFNet), ``pad`` adds black and ignored
     pixels to the right and below, and cuts at random what is larger (FarSeg, FactSeg), ``crop`` magnifies by a factor
-    drawn from ``scale`` first (PFNet on Potsdam). Then flips, a turn by k * 90 degrees, and a Gaussian blur.
+    drawn from ``scale`` first (PFNet on Potsdam). With chance ``centred`` a cut is not at random but where
+    :func:`corner_on_class` says. Then flips, a turn by k * 90 degrees, and a Gaussian blur.
     """
     if part.fit == "resize":
         pixels, labels = _resized(pixels, labels, (part.crop, part.crop))
@@ -28,7 +29,7 @@ def augment_labelled(pixels: np.ndarray, labels: np.ndarray, part: TransformPart
         factor = rng.uniform(*part.scale)
         height, width = (max(round(n * factor), 1) for n in labels.shape)
         pixels, labels = _resized(pixels, labels, (height, width))
-    pixels, labels = _cut(pixels, labels, part.crop, rng)
+    pixels, labels = _cut(pixels, labels, part, rng)
     if rng.random() < part.flip:
         pixels, labels = pixels[:, ::-1], labels[:, ::-1]
     if rng.random() < part.flip:
@@ -39,6 +40,26 @@ def augment_labelled(pixels: np.ndarray, labels: np.ndarray, part: TransformPart
         pixels = blurred(pixels, float(rng.uniform(*part.blur_sigma)))
     pixels, labels = padded(pixels, labels, part.crop)
     return np.ascontiguousarray(pixels), np.ascontiguousarray(labels)
+
+
+def corner_on_class(labels: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Row and column of the upper left corner of a ``side`` x ``side`` window that holds a pixel of a drawn class.
+
+    Drawn is one of the classes that the labels [H, W] have, each equally probable (background like any other, 255
+    never), then one of its pixels: a class of few pixels is met as often as one of many. The pixel lies at least an
+    eighth of the side inside the window, and the window in the image, as far as the image's size and border let them.
+    """
+    present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=IGNORE + 1)[:IGNORE])
+    drawn = labels == present[rng.integers(len(present))] if len(present) else labels == IGNORE
+    positions = np.flatnonzero(drawn)
+    at = np.unravel_index(positions[rng.integers(len(positions))], labels.shape)
+    margin, corner = side // 8, []
+    for n, place in zip(labels.shape, at, strict=True):
+        high = max(n - side, 0)
+        first = min(max(int(place) - side + 1 + margin, 0), high)
+        last = max(min(int(place) - margin, high), first)
+        corner.append(int(rng.integers(first, last + 1)))
+    return corner[0], corner[1]
 
 
 def turned(pixels: np.ndarray, labels: np.ndarray, turns: int) -> Labelled:
@@ -76,6 +97,10 @@ def _resized(pixels: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> L
     return resize(pixels, size, "bicubic"), resize(labels, size, "nearest")
 
 
-def _cut(pixels: np.ndarray, labels: np.ndarray, side: int, rng: np.random.Generator) -> Labelled:
-    y, x = (int(rng.integers(max(n - side, 0) + 1)) for n in labels.shape)
+def _cut(pixels: np.ndarray, labels: np.ndarray, part: TransformPart, rng: np.random.Generator) -> Labelled:
+    side = part.crop
+    if part.centred and max(labels.shape) > side and rng.random() < part.centred:
+        y, x = corner_on_class(labels, side, rng)
+    else:
+        y, x = (int(rng.integers(max(n - side, 0) + 1)) for n in labels.shape)
     return pixels[y : y + side, x : x + side], labels[y : y + side, x : x + side]

@@ -80,7 +80,9 @@ class TransformPart(Part):
     crop: int = Field(256, ge=8)
     long_side: tuple[float, float] = (0.5, 2.0)  # serankdet: the long side, relative to crop
     scale: tuple[float, float] = (0.5, 2.0)  # target, boxes, aerial with fit crop: magnification of the frame
-    centred: float = Field(0.8, ge=0, le=1)  # target, boxes with fit crop: how often a crop holds a target on purpose
+    # How often a crop holds a target on purpose: target, boxes with fit crop. Aerial, default there 0: a pixel of a class
+    # drawn evenly from those of the image
+    centred: float = Field(0.8, ge=0, le=1)
     paste: float = Field(0.0, ge=0, le=1)  # how often targets of other frames are copied into this one
     pasted: int = Field(3, ge=1)  # at most so many
     # boxes: where they go and how they blend in, see ``data/copy_paste.py``; "sky" is BAG-CP
@@ -210,7 +212,7 @@ class Recipe(Part):
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "irstd": {},
-    "aerial": {"transform": {"name": "aerial"}, "validation": {"protocol": "patch", "metric": "miou"}},
+    "aerial": {"transform": {"name": "aerial", "centred": 0.0}, "validation": {"protocol": "patch", "metric": "miou"}},
     "detection": {
         "transform": {"name": "boxes", "scale": [1.0, 1.0], "blur": 0.0, "pasted": 99},
         "validation": {"protocol": "exact", "metric": "map12"},
