@@ -80,8 +80,8 @@ class TransformPart(Part):
     crop: int = Field(256, ge=8)
     long_side: tuple[float, float] = (0.5, 2.0)  # serankdet: the long side, relative to crop
     scale: tuple[float, float] = (0.5, 2.0)  # target, boxes, aerial with fit crop: magnification of the frame
-    # How often a crop holds a target on purpose: target, boxes with fit crop. Aerial, default there 0: a pixel of a class
-    # drawn evenly from those of the image
+    # How often a crop holds a target on purpose: target, boxes with fit crop. Aerial, default there 0: a pixel of a
+    # class drawn evenly from those of the image
     centred: float = Field(0.8, ge=0, le=1)
     paste: float = Field(0.0, ge=0, le=1)  # how often targets of other frames are copied into this one
     pasted: int = Field(3, ge=1)  # at most so many
