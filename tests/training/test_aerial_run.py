@@ -17,7 +17,7 @@ import torch
 import yaml
 
 import motes.training.loop as loop_module
-from motes.cards import Card
+from motes.cards import Card, model_card
 from motes.checkpoints import load_network, write_safetensors
 from motes.data import open_dataset
 from motes.data.aerial_scenes import scene
@@ -31,8 +31,9 @@ from motes.models import create_model
 from motes.models.backend import TorchBackend
 from motes.models.class_order import AUTHORS_CLASSES, reorder_classes
 from motes.training import start
+from motes.training.labelled import LabelledSet
 from motes.training.network import load_start, make_network
-from motes.training.recipe import parse_recipe
+from motes.training.recipe import TransformPart, parse_recipe
 
 TINY = {"backbone": "test_resnet"}  # of timm, 0.4 million parameters
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
@@ -135,6 +136,15 @@ def test_interrupted_and_resumed_ends_bit_equal(
         assert (whole / name).read_bytes() == (halved / name).read_bytes()
     rows = [[r.split(",")[:4] for r in (f / "metrics.csv").read_text().splitlines()] for f in (whole, halved)]
     assert rows[0] == rows[1] and len(rows[0]) == 5
+
+
+def test_an_image_that_comes_again_in_an_epoch_is_cut_anew(data: Path) -> None:
+    part = TransformPart(name="aerial", crop=32, blur=0, flip=0)
+    samples = open_dataset(data).split("train")
+    items = LabelledSet(samples, class_table("isaid"), model_card("factseg").input, part, 0)
+    first, again, third = (items[key][0] for key in ((0, 1), (0, 1, 1), (0, 1, 2)))
+    assert np.array_equal(first, items[0, 1][0]) and np.array_equal(again, items[0, 1, 1][0])
+    assert not np.array_equal(first, again) and not np.array_equal(again, third)
 
 
 def test_the_run_says_what_it_did(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_centred_crops_hold_a_target_and_small_ones_survive_shrinking() -> None:
 
 @pytest.mark.parametrize(("world", "batch"), [(1, 4), (2, 2), (4, 1)])
 def test_the_global_batch_does_not_depend_on_the_number_of_processes(world: int, batch: int) -> None:
-    def batches(rank: int, start: int = 0) -> list[list[tuple[int, int]]]:
+    def batches(rank: int, start: int = 0) -> list[list[tuple[int, ...]]]:
         return list(islice(Order([1.0] * 11, batch, 2, 5, rank, world, start), 7))
 
     dealt = [[key for r in range(world) for key in batches(r)[k]] for k in range(7)]
@@ -81,4 +81,15 @@ def test_an_epoch_is_a_permutation_and_repeats_count() -> None:
 def test_fewer_frames_than_a_batch() -> None:
     batches = list(islice(Order([1.0] * 3, 4, 1, 0, 0, 1), 2))
     assert [len(b) for b in batches] == [4, 4]
-    assert {i for _, i in batches[0]} == {0, 1, 2}
+    assert {key[1] for key in batches[0]} == {0, 1, 2}
+
+
+def test_a_frame_that_comes_again_in_an_epoch_has_a_key_of_its_own() -> None:
+    for repeats, batch, per_epoch in (([3.0, 1.0, 2.5], 1, 6), ([1.0] * 3, 8, 2)):
+        batches = list(islice(Order(repeats, batch, per_epoch, 0, 0, 1), 3 * per_epoch))
+        keys = [key for b in batches for key in b]
+        assert len(set(keys)) == len(keys) == 3 * per_epoch * batch
+        assert {len(k) for k in keys} == {2, 3}
+        assert {k[0] for k in keys} == {0, 1, 2} and {k[1] for k in keys} == {0, 1, 2}
+        first = [k for k in keys if len(k) == 2]
+        assert len(first) == len({(k[0], k[1]) for k in keys})  # the first time is keyed as if it were the only one

@@ -55,8 +55,8 @@ class BoxSet(Dataset[BoxItem]):
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> BoxItem:
-        epoch, index = key
-        rng = np.random.default_rng((self.seed, epoch, index))
+        index = key[1]
+        rng = np.random.default_rng((self.seed, *key))
         scene = augment_boxes(self.scene(index), self.transform, rng, lambda: self.scene(self._other(index, rng)))
         pixels = scene.pixels
         if self._counts(pixels):

@@ -25,14 +25,14 @@ KEPT = 512 * 2**20
 class LabelledSet(Dataset[Item]):
     """Augmented images [C, crop, crop] float32 with labels [crop, crop] int64; 255 is ignored.
 
-    Item (epoch, index) is the same whoever asks, whenever, as of ``TrainingSet``.
+    An item is the same for its key whoever asks, whenever, as of ``TrainingSet``.
 
     Args:
         pieces: what is trained on: samples are taken whole, windows are cut out of theirs.
         table: the classes.
         spec: how pixels become the network's input.
         transform: the augmentation.
-        seed: with (epoch, index), all that decides an item.
+        seed: with the key, all that decides an item.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class LabelledSet(Dataset[Item]):
         return len(self.pieces)
 
     def __getitem__(self, key: Key) -> Item:
-        epoch, index = key
+        index = key[1]
         pixels, labels = self._read(self.pieces[index])
         spec = fix_scaling(pixels, self.spec)
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, *key))
         pixels, labels = augment_labelled(pixels, labels, self.transform, rng)
         return network_input(pixels, spec), labels.astype(np.int64), piece_name(self.pieces[index])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,8 +22,9 @@ from motes.training.pasting import paste_targets
 from motes.training.recipe import TransformPart
 from motes.training.transforms import augment
 
-Key = tuple[int, int]
-"""(epoch, index of the frame): with the seed, all that decides a training sample."""
+Key = tuple[int, ...]
+"""(epoch, index of the frame): with the seed, all that decides a training sample. When a frame comes again in the same
+epoch, a third number counts how often it was there before: it is augmented anew."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ Item = tuple[np.ndarray, np.ndarray, str]
 
 
 class TrainingSet(Dataset[Item]):
-    """Augmented training frames; item (epoch, index) is the same whoever asks, whenever."""
+    """Augmented training frames; an item is the same for its key whoever asks, whenever."""
 
     def __init__(self, samples: Sequence[Sample], spec: InputSpec, transform: TransformPart, seed: int) -> None:
         for sample in samples:
@@ -56,9 +58,9 @@ class TrainingSet(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> Item:
-        epoch, index = key
+        index = key[1]
         pixels, mask = self._load(index)
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, *key))
         scaled = self._scaled(pixels)
         if self.transform.paste and rng.random() < self.transform.paste:
             donor, donor_mask = self._load(int(rng.integers(len(self.samples))))
@@ -88,7 +90,7 @@ class TrainingSet(Dataset[Item]):
 
 
 class Order(Sampler[list[Key]]):
-    """Batches of (epoch, index) from micro-batch ``start`` on, for one of ``world`` processes; endless.
+    """Batches of keys from micro-batch ``start`` on, for one of ``world`` processes; endless.
 
     An epoch is a permutation of ``repeats`` (how often each frame counts; fractions are drawn anew every epoch). A
     global batch is dealt out to the processes in turn, so what is trained on does not depend on their number.
@@ -113,16 +115,25 @@ class Order(Sampler[list[Key]]):
         size = self.batch_size * self.world
         while True:
             order = self.permutation(epoch)
-            order = np.resize(order, max(len(order), self.per_epoch * size))
+            keys = keys_of(epoch, np.resize(order, max(len(order), self.per_epoch * size)))
             for k in range(position, self.per_epoch):
-                batch = order[k * size : (k + 1) * size][self.rank :: self.world]
-                yield [(epoch, int(i)) for i in batch]
+                yield keys[k * size : (k + 1) * size][self.rank :: self.world]
             epoch, position = epoch + 1, 0
 
     def permutation(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng((self.seed, epoch))
         counts = np.floor(self.repeats + rng.random(len(self.repeats))).astype(int)
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def keys_of(epoch: int, order: np.ndarray) -> list[Key]:
+    """The keys of an epoch's frames, all different however often a frame is among them."""
+    keys: list[Key] = []
+    seen: Counter[int] = Counter()
+    for index in order.tolist():
+        keys.append((epoch, index, seen[index]) if seen[index] else (epoch, index))
+        seen[index] += 1
+    return keys
 
 
 def _size(array: np.ndarray) -> str:
