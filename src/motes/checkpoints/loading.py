@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,10 +135,15 @@ def published_order(net: nn.Module) -> tuple[str, ...] | None:
 
 
 def own_options(card: Card, name: str, variant: str | None) -> dict[str, Any]:
-    """The constructor options of a card that the variant does not set itself."""
+    """The constructor options of a card that the variant does not set itself, or sets otherwise."""
     module, _ = skeleton(name, None)
     fixed = getattr(module, "VARIANTS", {}).get(variant, {})
-    return {k: v for k, v in card.options.items() if k not in fixed}
+    return {k: v for k, v in card.options.items() if k not in fixed or stored_form(v) != stored_form(fixed[k])}
+
+
+def stored_form(value: Any) -> Any:
+    """An option as a card brings it back from a file: its tuples are lists there."""
+    return json.loads(json.dumps(value))
 
 
 def sha256(path: Path) -> str:
