@@ -1,4 +1,4 @@
-"""Leaderboards: networks and training-free methods in one table for each (data set, split, protocol)."""
+"""Leaderboards: networks and training-free methods, or detectors, in a table for each (data set, split, protocol)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from motes.benchmark.box_board import BOX_CAVEATS, box_blocks, gathered, published_box_blocks
+from motes.benchmark.box_standing import box_cost
 from motes.benchmark.complexity import complexity
 from motes.benchmark.page import Block, Heading, Picture, Points, Table, Text, write_page
 from motes.benchmark.pictures import plot_cost, plot_overlays
-from motes.benchmark.standing import Entrant, Standing, plain, published, stand
+from motes.benchmark.standing import Entrant, Standing, plain, published, slug, stand
 from motes.cards import Card, list_models, model_card
 from motes.checkpoints.loading import load_network, sha256
 from motes.classical import METHODS, classical_backend
 from motes.data import Sample
-from motes.errors import CheckpointError, MotesError
+from motes.errors import CardError, CheckpointError, MotesError
 from motes.inference import load_backend
 from motes.inference.backend import find_weights
-from motes.metrics import Protocol
+from motes.metrics import BOX_PROTOCOLS, PROTOCOLS, BoxProtocol, Protocol, box_protocol, protocol
 from motes.metrics.plotting import plot_roc
+from motes.naming import look_up
 
 CURVES = 8
 """At most so many methods in the ROC picture, the best ones: more lines cannot be told apart."""
@@ -39,8 +42,12 @@ CAVEATS = {
     "noisysirst": (
         "The noise is ours (`motes data noisy`): that of the published files has an unknown seed and clipping.",
     ),
+    **BOX_CAVEATS,
 }
 """What a reader of a data set's page must know; for every set whose name begins so."""
+
+FINDS = {"irstd": "maps of targets", "detection": "boxes"}
+"""What the networks of a task give, of the tasks that leaderboards are of."""
 
 COLUMNS = (
     ">#", "method", "kind", ">IoU", ">nIoU", ">Pd", ">Fa, 1e-6", ">hIoU", ">AUC", ">params", ">MACs, 256x256",
@@ -50,13 +57,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Board:
-    """The rows of one (data set, split, protocol), best IoU first; unfinished trainings apart."""
+    """The rows of one (data set, split, protocol), best IoU (of detectors, mAP12) first; unfinished trainings apart."""
 
     data: str
     split: str | None
     protocol: str
     rows: tuple[Standing, ...]
     unfinished: tuple[Standing, ...]
+    task: str = "irstd"
 
 
 def entrant(text: str) -> Entrant:
@@ -86,19 +94,65 @@ def entrant(text: str) -> Entrant:
         epochs = epochs_of_run(path.parent)
     if not path.is_file() or path.suffix.lower() == ".onnx":
         found = load_backend(str(path) if path.is_file() else target)
-        cost = found.card.complexity.get(found.card.form, {})
-        params, macs = cost.get("params"), cost.get("macs_256")
+        if found.card.task == "detection":
+            epochs, (params, macs) = epochs_of_card(found.card), box_cost(found.card)
+        else:
+            cost = found.card.complexity.get(found.card.form, {})
+            params, macs = cost.get("params"), cost.get("macs_256")
         return Entrant(
             label or title(found.card), found, kind(found.card), sha256(find_weights(target)), epochs, params, macs
         )
     from motes.models.backend import TorchBackend
 
     net, card = load_network(path, model or None, variant or None)
-    side = 256 if card.input.max_size is None else min(256, card.input.max_size)
-    params = sum(p.numel() for p in net.parameters())
-    macs = complexity(net, side, side).macs if side == 256 else None
+    if card.task == "detection":
+        params, macs = box_cost(card, net)
+    else:
+        params = sum(p.numel() for p in net.parameters())
+        macs = complexity(net).macs if (card.input.max_size or 256) >= 256 else None
     epochs = epochs or epochs_of_card(card)
     return Entrant(label or title(card), TorchBackend(net, card), kind(card), card.source_sha256, epochs, params, macs)
+
+
+def task_of(entrants: Sequence[Entrant]) -> str:
+    """The task of a board's entrants, ``irstd`` or ``detection``.
+
+    Raises:
+        CardError: there are several, or one that no leaderboard is of.
+    """
+    for entrant in entrants:
+        card, first = entrant.backend.card, entrants[0].backend.card
+        if card.task not in FINDS:
+            raise CardError(
+                f"'{entrant.label}' is a network for the task '{card.task}', leaderboards are of maps of targets or of "
+                "boxes",
+                "motes evaluate scores it",
+            )
+        if card.task != first.task:
+            raise CardError(
+                f"'{entrants[0].label}' gives {FINDS[first.task]} and '{entrant.label}' {FINDS[card.task]}, which "
+                "cannot stand in one leaderboard",
+                "make two, with an output folder each",
+            )
+    return entrants[0].backend.card.task
+
+
+def find_rules(names: Sequence[str], task: str) -> list[Protocol] | list[BoxProtocol]:
+    """The protocols of these names for a task; without names its own default.
+
+    Raises:
+        MotesError: an unknown name, or a protocol of the other task.
+    """
+    known = BOX_PROTOCOLS if task == "detection" else PROTOCOLS
+    for name in names:
+        look_up("protocol", name, [*PROTOCOLS, *BOX_PROTOCOLS])
+        if name not in known and name != "native":
+            raise MotesError(
+                f"protocol '{name}' is not for {FINDS[task]}, which these entries give", f"known: {', '.join(known)}"
+            )
+    if task == "detection":
+        return list(dict.fromkeys(box_protocol(n) for n in names or ("exact",)))
+    return list(dict.fromkeys(protocol(n) for n in names or ("native",)))
 
 
 def measure_board(
@@ -106,34 +160,70 @@ def measure_board(
     samples: Sequence[Sample],
     data: str,
     split: str | None,
-    rule: Protocol,
+    rule: Protocol | BoxProtocol,
     out: Path,
     advance: Callable[[], object] | None = None,
 ) -> Board:
-    """Scores all entrants; rows are kept below ``out``/rows, so an interrupted or extended board goes on."""
-    folder = out / "rows" / "-".join(plain(p) for p in (data, split or "all", rule.name))
+    """Scores all entrants, which are of one task; rows are kept below ``out``/rows, so an interrupted or extended board
+    goes on.
+
+    Raises:
+        MotesError: networks of several tasks, a protocol of another one, two entrants of one label.
+    """
+    task = task_of(entrants)
+    if isinstance(rule, BoxProtocol) != (task == "detection"):
+        find_rules([rule.name], task)
+    twice = {e.label for e in entrants if sum(slug(o.label) == slug(e.label) for o in entrants) > 1}
+    if twice:
+        raise MotesError(f"two entries are called '{min(twice)}'", "give them labels: LABEL=TARGET")
+    folder = rows_folder(out, data, split, rule.name)
     chosen = shown_frames(samples)
-    rows = [stand(e, samples, data, split, rule, folder, chosen, advance) for e in entrants]
-    rows.sort(key=lambda row: row.rank)
-    finished, unfinished = (tuple(r for r in rows if r.finished is f) for f in (True, False))
-    return Board(data, split, rule.name, finished, unfinished)
+    return make_board([stand(e, samples, data, split, rule, folder, chosen, advance) for e in entrants])
 
 
-def write_board_page(boards: Sequence[Board], samples: Sequence[Sample], out: Path, note: str = "") -> Path:
-    """The page of one data set, with its pictures, as Markdown and HTML; returns the Markdown file."""
+def make_board(rows: Sequence[Standing]) -> Board:
+    """Rows of one data set, split and protocol, sorted."""
+    first = rows[0]
+    ranked = sorted(rows, key=lambda row: row.rank)
+    finished, unfinished = (tuple(r for r in ranked if r.finished is f) for f in (True, False))
+    return Board(first.data, first.split, first.run["protocol"], finished, unfinished, first.task)
+
+
+def rows_folder(out: Path, data: str, split: str | None, rule: str) -> Path:
+    """Where the rows of a board are kept."""
+    return out / "rows" / "-".join(plain(p) for p in (data, split or "all", rule))
+
+
+def write_board_page(
+    boards: Sequence[Board], samples: Sequence[Sample], out: Path, note: str = "", more: Sequence[Block] = ()
+) -> Path:
+    """The page of one data set, with its pictures, as Markdown and HTML; returns the Markdown file.
+
+    Args:
+        boards: of one task.
+        samples: frames that may be drawn.
+        out: folder of the page.
+        note: a paragraph below the title.
+        more: what comes between the boards and what others published.
+    """
     data = boards[0].data
     file = out / f"{plain(data)}.md"
     blocks: list[Block] = [Heading(1, data)]
     if note:
         blocks.append(Text(note))
     for board in boards:
-        blocks += board_blocks(board, samples, out)
-    blocks += published_blocks(data)
-    caveats = [line for name, lines in CAVEATS.items() if plain(data).startswith(name) for line in lines]
-    if caveats:
-        blocks += [Heading(2, "Read this before comparing"), Points(caveats)]
+        blocks += box_blocks(board, samples, out) if board.task == "detection" else board_blocks(board, samples, out)
+    blocks += more
+    blocks += published_box_blocks(data) if boards[0].task == "detection" else published_blocks(data)
+    blocks += caveat_blocks(data)
     write_page(blocks, file)
     return file
+
+
+def caveat_blocks(data: str) -> list[Block]:
+    """What a reader of a data set's page must know."""
+    caveats = [line for name, lines in CAVEATS.items() if plain(data).startswith(name) for line in lines]
+    return [Heading(2, "Read this before comparing"), Points(caveats)] if caveats else []
 
 
 def board_blocks(board: Board, samples: Sequence[Sample], out: Path) -> list[Block]:
@@ -156,8 +246,7 @@ def board_blocks(board: Board, samples: Sequence[Sample], out: Path) -> list[Blo
             Text("Trained for less than half of their recipe's epochs: no measure of the network."),
             Table(COLUMNS, [cells(None, row) for row in board.unfinished]),
         ]
-    warnings = sorted({f"{row.label}: {w}" for row in (*board.rows, *board.unfinished) for w in row.warnings})
-    if warnings:
+    if warnings := gathered((*board.rows, *board.unfinished)):
         blocks.append(Points(warnings))
     scores = {row.label: row.score for row in board.rows[:CURVES] if row.score is not None}
     if scores:
@@ -242,7 +331,8 @@ def kind(card: Card) -> str:
 def title(card: Card) -> str:
     """The name of weights in a table, where none is given."""
     name = card.title or card.name
-    return f"{name} ({card.variant})" if card.variant and card.form == "train" else name
+    told = card.variant and card.form == "train" and card.task != "detection"  # tables of detectors say it below
+    return f"{name} ({card.variant})" if told else name
 
 
 def epochs_of_run(folder: Path) -> tuple[float, int] | None:
@@ -255,7 +345,8 @@ def epochs_of_run(folder: Path) -> tuple[float, int] | None:
             done = max(float(row["epoch"]) for row in csv.DictReader(stream))
     except (OSError, ValueError):
         return None
-    return round(done, 1), _planned(recipe.name, recipe.loop.epochs)
+    planned = _planned(recipe.name, recipe.loop.epochs or 0)
+    return (round(done, 1), planned) if planned else None
 
 
 def epochs_of_card(card: Card) -> tuple[float, int] | None:
@@ -276,7 +367,7 @@ def shown_frames(samples: Sequence[Sample]) -> list[str]:
 def _planned(recipe: str, otherwise: int) -> int:
     from motes.training.recipe import load_recipe, recipe_names
 
-    return load_recipe(recipe).loop.epochs if recipe in recipe_names() else otherwise
+    return (load_recipe(recipe).loop.epochs or 0) if recipe in recipe_names() else otherwise
 
 
 def _rate(row: Standing, key: str, counts: bool = True) -> str | None:

@@ -15,25 +15,38 @@ from motes.inference.overlay import display
 from motes.metrics.plotting import COLOURS, figure_of
 
 MARKERS = {"trained here": "o", "published weights": "s"}
+SHAPES = "os^Dv"
 
 REACH, ZOOM = 44, 4
 SIDE = REACH * ZOOM + 4
 """Of one cell in the picture of overlays, px: a window of REACH px, enlarged."""
 
 
-def plot_cost(rows: Sequence[Standing], path: Path) -> None:
-    """IoU over multiply-accumulates of a 256x256 frame, one point a network; its area grows with the parameters."""
+def plot_cost(rows: Sequence[Standing], path: Path, metric: str = "iou", name: str = "IoU", side: int = 256) -> None:
+    """A metric over multiply-accumulates of a frame, one point a network; its area grows with the parameters.
+
+    Args:
+        rows: those without cost are left out.
+        path: PNG, SVG or PDF by suffix.
+        metric: its key.
+        name: its name in print.
+        side: px of the square frame that ``macs`` are of.
+    """
     known = [row for row in rows if row.macs is not None and row.params is not None]
+    alike = len({row.kind for row in known}) == 1
     with figure_of(path, 7.2, 3.6) as figure:
         axes = figure.subplots()
-        axes.set(xlabel="multiply-accumulates of one 256x256 frame (10$^9$)", ylabel="IoU")
+        axes.set(xlabel=f"multiply-accumulates of one {side}x{side} frame (10$^9$)", ylabel=name)
         axes.set_xscale("log")
         for k, row in enumerate(known):
             size, marker = 12 + 40 * np.sqrt(row.params / 1e6), MARKERS.get(row.kind, "D")
+            if alike:  # then markers are free to tell networks of one colour apart
+                marker = SHAPES[k // len(COLOURS) % len(SHAPES)]
             colour = COLOURS[k % len(COLOURS)]
-            axes.scatter(row.macs / 1e9, row.value("iou"), s=size, color=colour, marker=marker, zorder=3)
+            axes.scatter(row.macs / 1e9, row.value(metric), s=size, color=colour, marker=marker, zorder=3)
             # Names stand beside the picture: networks of equal cost lie on top of each other.
-            axes.scatter([], [], s=18, color=colour, marker=marker, label=f"{row.label} ({row.kind})")
+            label = row.label if alike else f"{row.label} ({row.kind})"
+            axes.scatter([], [], s=18, color=colour, marker=marker, label=label)
         axes.margins(0.2)
         figure.legend(loc="outside right upper", fontsize=7)
 

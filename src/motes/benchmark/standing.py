@@ -7,12 +7,13 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from motes.benchmark.box_standing import box_measurements
 from motes.cards import list_models, model_card
 from motes.classical import METHODS
 from motes.data import Sample
@@ -22,13 +23,20 @@ from motes.evaluation.score import predict
 from motes.imaging import atomic_path
 from motes.inference import Backend, Detector
 from motes.interrupts import raise_swallowed_interrupt
-from motes.metrics import Protocol, SegmentationScore
+from motes.metrics import BoxProtocol, Protocol, SegmentationScore
 from motes.metrics.curves import SWEEP
 
 KINDS = ("trained here", "published weights", "training-free")
 
+RANKED_BY = {"irstd": "iou", "detection": "map12"}
+"""The metric by which the rows of a task are sorted."""
+
 UNFINISHED = 0.5
 """A network trained for less than this share of its recipe's epochs is listed apart."""
+
+
+ARRAYS = ("masks", "score", "boxes", "curves")
+"""Fields of a `Standing` that are kept in row.npz."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,15 @@ class Entrant:
     """Done, and those of its recipe; None where nothing was trained here."""
     params: int | None = None
     macs: int | None = None
-    """Of one 256x256 frame."""
+    """Of one 256x256 frame; of a detector, 512x512."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One measured row. ``metrics`` are those of metrics.json, ``run`` says what was scored by which rules."""
+    """One measured row. ``metrics`` are those of metrics.json, ``run`` says what was scored by which rules.
+
+    For pictures: ``masks`` and ``score``, or of a detector ``boxes`` and ``curves``: `motes.benchmark.box_standing`.
+    """
 
     label: str
     kind: str
@@ -64,8 +75,11 @@ class Standing:
     macs: int | None = None
     ms: float | None = None
     warnings: tuple[str, ...] = ()
+    task: str = "irstd"
     masks: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     score: SegmentationScore | None = field(default=None, repr=False)
+    boxes: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    curves: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def finished(self) -> bool:
@@ -79,8 +93,8 @@ class Standing:
 
     @property
     def rank(self) -> tuple[float, str]:
-        """For sorting: best IoU first, rows without one last."""
-        value = self.value("iou")
+        """For sorting: best IoU (of detectors, mAP12) first, rows without one last."""
+        value = self.value(RANKED_BY[self.task])
         return (2.0 if value != value else -value, self.label)
 
 
@@ -89,7 +103,7 @@ def stand(
     samples: Sequence[Sample],
     data: str,
     split: str | None,
-    rule: Protocol,
+    rule: Protocol | BoxProtocol,
     folder: Path,
     shown: Sequence[str] = (),
     advance: Callable[[], object] | None = None,
@@ -99,12 +113,12 @@ def stand(
 
     Args:
         entrant: what to run.
-        samples: frames with masks.
+        samples: frames with masks; for a detector with boxes or masks.
         data: name of the data set.
         split: name of its split.
-        rule: the protocol.
+        rule: the protocol; one of boxes for a detector.
         folder: ``row.json`` and ``row.npz`` go into a folder of the label's name below it.
-        shown: names of frames whose predicted mask is kept for pictures.
+        shown: names of frames of which is kept, for pictures, what was found.
         advance: called after every frame.
     """
     card = entrant.backend.card
@@ -115,8 +129,37 @@ def stand(
         for _ in samples:
             if advance:
                 advance()
-        return known
-    timer = Timed(entrant.backend)
+        return replace(known, epochs=entrant.epochs)  # a training goes on while its best weights stay
+    if isinstance(rule, BoxProtocol):
+        measured = box_measurements(entrant.backend, samples, data, split, rule, entrant.sha256, shown, advance)
+    else:
+        measured = map_measurements(entrant, samples, rule, shown, advance)
+    row = Standing(
+        label=entrant.label,
+        kind=entrant.kind,
+        model=card.name,
+        variant=card.variant,
+        data=data,
+        split=split,
+        key=key,
+        epochs=entrant.epochs,
+        params=entrant.params,
+        macs=entrant.macs,
+        **measured,
+    )
+    write_standing(place, row)
+    return row
+
+
+def map_measurements(
+    entrant: Entrant,
+    samples: Sequence[Sample],
+    rule: Protocol,
+    shown: Sequence[str],
+    advance: Callable[[], object] | None,
+) -> dict[str, Any]:
+    """The fields of a `Standing` that have to be measured, of a network or method that gives maps."""
+    card, timer = entrant.backend.card, Timed(entrant.backend)
     detector, score = Detector(backend=timer), SegmentationScore(rule, sweep=SWEEP)
     masks, seconds = {}, []
     for sample in samples:
@@ -129,30 +172,17 @@ def stand(
             masks[sample.name] = prediction.probability > rule.target_threshold
         if advance:
             advance()
-    metrics = {
-        k: {"value": v.value, "numerator": v.numerator, "denominator": v.denominator, "interval": v.interval}
-        for k, v in score.compute().items()
+    return {
+        "run": {**score.facts(), "weights_sha256": entrant.sha256, "options": dict(card.options)},
+        "metrics": {
+            k: {"value": v.value, "numerator": v.numerator, "denominator": v.denominator, "interval": v.interval}
+            for k, v in score.compute().items()
+        },
+        "ms": 1e3 * float(np.median(seconds)),
+        "warnings": tuple(overlap(card, samples)),
+        "masks": masks,
+        "score": score,
     }
-    row = Standing(
-        label=entrant.label,
-        kind=entrant.kind,
-        model=card.name,
-        variant=card.variant,
-        data=data,
-        split=split,
-        run={**score.facts(), "weights_sha256": entrant.sha256, "options": dict(card.options)},
-        metrics=metrics,
-        key=key,
-        epochs=entrant.epochs,
-        params=entrant.params,
-        macs=entrant.macs,
-        ms=1e3 * float(np.median(seconds)),
-        warnings=tuple(overlap(card, samples)),
-        masks=masks,
-        score=score,
-    )
-    write_standing(place, row)
-    return row
 
 
 class Timed:
@@ -188,7 +218,7 @@ def slug(label: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.") or "row"
 
 
-def fingerprint(entrant: Entrant, samples: Sequence[Sample], rule: Protocol, shown: Sequence[str]) -> str:
+def fingerprint(entrant: Entrant, samples: Sequence[Sample], rule: Protocol | BoxProtocol, shown: Sequence[str]) -> str:
     """Changes with the weights, the options, the frames and the rules."""
     card = entrant.backend.card
     facts = [entrant.label, entrant.sha256, card.to_dict(), asdict(rule), [s.name for s in samples], list(shown)]
@@ -197,11 +227,12 @@ def fingerprint(entrant: Entrant, samples: Sequence[Sample], rule: Protocol, sho
 
 def write_standing(place: Path, row: Standing) -> None:
     """``row.npz`` first: a row.json says that all is there."""
-    score = row.score.state() if row.score is not None else {}
-    arrays = {f"score/{k}": v for k, v in score.items()} | {f"mask/{k}": v for k, v in row.masks.items()}
+    groups = {"score": row.score.state() if row.score is not None else {}, "mask": row.masks, "boxes": row.boxes,
+              "curve": row.curves}  # fmt: skip
+    arrays = {f"{group}/{k}": v for group, values in groups.items() for k, v in values.items()}
     with atomic_path(place / "row.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    values = {k: v for k, v in vars(row).items() if k not in ("masks", "score")}
+    values = {k: v for k, v in vars(row).items() if k not in ARRAYS}
     with atomic_path(place / "row.json") as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
@@ -210,11 +241,14 @@ def read_standing(place: Path) -> Standing | None:
     """A kept row; None where there is none, or none that can be read."""
     try:
         values = json.loads((place / "row.json").read_text(encoding="utf-8"))
+        groups: dict[str, dict[str, np.ndarray]] = {"mask": {}, "score": {}, "boxes": {}, "curve": {}}
         with np.load(place / "row.npz") as arrays:
-            masks = {k[5:]: arrays[k] for k in arrays.files if k.startswith("mask/")}
-            state = {k[6:]: arrays[k] for k in arrays.files if k.startswith("score/")}
+            for name in arrays.files:
+                group, _, key = name.partition("/")
+                groups[group][key] = arrays[name]
         values["warnings"] = tuple(values["warnings"])
         values["epochs"] = tuple(values["epochs"]) if values["epochs"] else None
-        return Standing(**values, masks=masks, score=SegmentationScore.from_state(state))
+        score = SegmentationScore.from_state(groups["score"]) if values.get("task") != "detection" else None
+        return Standing(**values, masks=groups["mask"], score=score, boxes=groups["boxes"], curves=groups["curve"])
     except (OSError, ValueError, KeyError, TypeError, MotesError):
         return None

@@ -29,44 +29,49 @@ def leaderboard(
         typer.Argument(
             metavar="[LABEL=]TARGET[@MODEL[:VARIANT]]...",
             help="Run folders, weight files, .onnx files, shipped networks, training-free methods; `classical`: all of "
-            "the last.",
+            "the last. Detectors by themselves.",
         ),
     ],
     data: Annotated[Path, typer.Option(help="The data set's folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the page, its pictures and its rows.")],
     split: Annotated[str | None, typer.Option(help="Its split; default: all frames.")] = None,
-    protocol: Annotated[list[str] | None, typer.Option("--protocol", "-p", help="The rules; several are fine.")] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option("--protocol", "-p", help="The rules; several are fine. Of boxes: exact, deepir.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The data set's name in print; default: its folder's.")] = None,
 ) -> None:
-    """Put networks and training-free methods into one table, with intervals, cost and pictures.
+    """Put networks and training-free methods, or detectors, into one table, with intervals, cost and pictures.
 
     Rows are kept in OUTPUT/rows: what was interrupted goes on, and what is added later measures only the new rows.
     """
     _need_the_lab("motes leaderboard")
-    from motes.benchmark.leaderboard import entrant, measure_board, write_board_page
+    from motes.benchmark.leaderboard import entrant, find_rules, measure_board, task_of, write_board_page
     from motes.classical import METHODS
     from motes.data import open_dataset
     from motes.imaging import check_writable
-    from motes.metrics import protocol as find_protocol
+    from motes.metrics import BOX_PROTOCOLS, PROTOCOLS
+    from motes.naming import look_up
 
-    rules = [find_protocol(p) for p in protocol or ["native"]]
+    for rule in protocol or ():  # a typo is found before networks are loaded
+        look_up("protocol", rule, [*PROTOCOLS, *BOX_PROTOCOLS])
     samples = open_dataset(data).split(split)
     if not samples:
         raise DataError(f"{data}: split '{split}' is empty")
     check_writable(output)
     texts = [text for e in entries for text in (METHODS if e == "classical" else [e])]
     entrants = [entrant(text) for text in texts]
-    twice = {e.label for e in entrants if sum(o.label == e.label for o in entrants) > 1}
-    if twice:
-        raise DataError(f"two entries are called '{min(twice)}'", "give them labels: LABEL=TARGET")
+    rules = find_rules(protocol or (), task_of(entrants))
     title = name or data.resolve().name
     with progress("scoring", len(rules) * len(entrants) * len(samples)) as advance:
         boards = [measure_board(entrants, samples, title, split, rule, output, advance) for rule in rules]
     file = write_board_page(boards, samples, output)
     for board in boards:
         typer.echo(f"{title} {split or ''}, protocol {board.protocol}")
-        for n, row in enumerate(board.rows, 1):
-            typer.echo(f"{n:3}  IoU {row.value('iou'):.4f}  Pd {row.value('pd'):.4f}  {row.label}")
+        shown = {"map12": "mAP12", "recall": "recall"} if board.task == "detection" else {"iou": "IoU", "pd": "Pd"}
+        for n, row in enumerate((*board.rows, *board.unfinished), 1):
+            values = "  ".join(f"{shown_as} {row.value(key):.4f}" for key, shown_as in shown.items())
+            rank = f"{n:3}" if row.finished else "  -"
+            typer.echo(f"{rank}  {values}  {row.label}{'' if row.finished else ', unfinished'}")
     typer.echo(f"written: {file} and {file.with_suffix('.html').name}")
 
 
