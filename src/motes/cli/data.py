@@ -198,10 +198,16 @@ def _show_info(found: dict[str, Any]) -> None:
         "layout": found["layout"],
         "images": f"{found['images']} ({', '.join(f'{n} {t}' for t, n in found['types'].items())})",
         "masks": f"{found['masks']}, {found['empty_masks']} of them empty",
+        "boxed images": _box_images(found["boxed"]),
         "width, px": _spread(found["width"]),
         "height, px": f"{_spread(found['height'])}; {found['different_sizes']} different sizes",
         "targets": str(found["targets"]),
     }
+    boxed = found["boxed"]
+    if boxed is None:
+        del rows["boxed images"]
+    elif not found["masks"]:
+        del rows["masks"]
     if found["unreadable"]:
         rows["unreadable"] = f"{found['unreadable']} (see motes data check)"
     if found["targets"]:
@@ -209,7 +215,10 @@ def _show_info(found: dict[str, Any]) -> None:
         quantiles = ", ".join(f"{names.get(q, f'{100 * float(q):g} %')} {a:g}" for q, a in found["target_area"].items())
         rows["target area, px"] = f"{quantiles}; mean {found['target_area_mean']:.1f}"
         rows["targets per image"] = ", ".join(f"{n}: {c}" for n, c in found["targets_per_image"].items())
-    if found["boxes"]:
+    if boxed is not None and boxed["boxes"]:
+        rows["box width, px"], rows["box height, px"] = _spread(boxed["width"]), _spread(boxed["height"])
+        rows["classes"] = ", ".join(f"{n} {name}" for name, n in boxed["classes"].items())
+    if found["boxes"] and found["targets"]:
         matched = found["boxes_matched"]
         rows["boxes"] = (
             f"{found['box_convention']} ({matched[0]} of {matched[1]} equal a mask's target)"
@@ -231,6 +240,15 @@ def _show_info(found: dict[str, Any]) -> None:
             splits.add_row(name, str(s["images"]), str(s["targets"]), str(s["missing"] or ""))
         console.print()
         console.print(splits)
+
+
+def _box_images(boxed: dict[str, Any] | None) -> str:
+    if boxed is None:
+        return ""
+    text = f"{boxed['images']}, {boxed['empty']} of them empty"
+    for key, what in (("difficult", "marked difficult"), ("without_box", "objects without a box left out")):
+        text += f"; {boxed[key]} {what}" if boxed[key] else ""
+    return text
 
 
 def _show_classes(found: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def class_info(dataset: Dataset, table: ClassTable, advance: Callable[[], object
     }
 
 
-def spread(values: Sequence[int]) -> dict[str, float] | None:
+def spread(values: Sequence[float]) -> dict[str, float] | None:
     """Least, median and largest; None of nothing."""
     if not values:
         return None
