@@ -91,18 +91,25 @@ def read_sky(sample: Sample) -> NDArray[np.uint8]:
         raise DataError(
             f"{sample.image} has no sky map", "SkySeg/BinaryMask or SkySeg/PaletteMask of the devkit layout holds them"
         )
+    check_sky(sample)
     with reporting(sample.sky):
         found = palette_indices(sample.sky, file_kind(sample.sky), 0)
     values = read_image(sample.sky).pixels.max(axis=2) if found is None else found[0]
-    size, there = image_size(sample.image), (int(values.shape[0]), int(values.shape[1]))
+    numbered = found is not None or bool((values == 1).any())
+    sky = np.where(values == 1, 1, np.where(values == 255, 255, 0)) if numbered else values > 127
+    return sky.astype(np.uint8)
+
+
+def check_sky(sample: Sample) -> None:
+    """Reads the header of the sky map, if there is one; DataError where it is not of the image's size."""
+    if sample.sky is None:
+        return
+    size, there = image_size(sample.image), image_size(sample.sky)
     if there != size:
         raise DataError(
             f"{sample.sky} is {there[0]}x{there[1]} px, its image {size[0]}x{size[1]}",
             "`motes data check` lists all such pairs",
         )
-    numbered = found is not None or bool((values == 1).any())
-    sky = np.where(values == 1, 1, np.where(values == 255, 255, 0)) if numbered else values > 127
-    return sky.astype(np.uint8)
 
 
 def boxes_of_mask(mask: NDArray[np.bool_]) -> Truth:

@@ -42,12 +42,14 @@ def read_voc(path: Path) -> Objects:
     """The ``object`` elements of a VOC file.
 
     Raises:
-        DataError: not XML, or a corner that is missing or no number.
+        DataError: not XML, not of VOC's form, or a corner that is missing or no number.
     """
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError, ValueError) as e:
         raise DataError(f"{path} is not readable as XML: {e}") from None
+    if root.tag != "annotation" and root.find("object") is None:
+        raise DataError(f"{path} is not a Pascal VOC file: it holds <{root.tag}>, expected <annotation>")
     rows, names, difficult, bare = [], [], [], 0
     for item in root.iter("object"):
         box = item.find("bndbox")
@@ -58,7 +60,7 @@ def read_voc(path: Path) -> Objects:
         names.append((item.findtext("name") or "").strip())
         difficult.append((item.findtext("difficult") or "0").strip() not in ("0", ""))
     size = tuple(_side(root.findtext(f"size/{tag}")) for tag in ("height", "width"))
-    return _objects(rows, names, difficult, (size[0], size[1]) if all(size) else None, bare, stored=True)
+    return _objects(path, rows, names, difficult, (size[0], size[1]) if all(size) else None, bare, stored=True)
 
 
 def read_labelme(path: Path) -> Objects:
@@ -87,7 +89,7 @@ def read_labelme(path: Path) -> Objects:
         size = (int(content["imageHeight"]), int(content["imageWidth"])) if content.get("imageHeight") else None
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise DataError(f"{path} is not a LabelMe file: {type(e).__name__} {e}") from None
-    return _objects(rows, names, difficult, size, bare)
+    return _objects(path, rows, names, difficult, size, bare)
 
 
 def read_yolo(path: Path, size: tuple[int, int], classes: Sequence[str]) -> Objects:
@@ -132,7 +134,7 @@ def read_yolo(path: Path, size: tuple[int, int], classes: Sequence[str]) -> Obje
     # Fractions are written with some seven digits: what is that close to a whole pixel was one.
     boxes = np.array(rows, np.float64).reshape(-1, 4)
     near = np.abs(boxes - np.round(boxes)) < 2e-6 * max(size) + 1e-4
-    return _objects(np.where(near, np.round(boxes), boxes), names, [False] * len(names), size)
+    return _objects(path, np.where(near, np.round(boxes), boxes), names, [False] * len(names), size)
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,12 @@ class Coco:
                 ) from None
             rows.append([x, y, x + w, y + h])
             difficult.append(bool(item.get("iscrowd") or item.get("ignore") or item.get("difficult")))
-        size = (int(entry["height"]), int(entry["width"])) if entry.get("height") and entry.get("width") else None
-        return _objects(rows, names, difficult, size, bare)
+        try:
+            size = (int(entry["height"]), int(entry["width"])) if entry.get("height") and entry.get("width") else None
+        except (TypeError, ValueError):
+            sides = f"{entry['height']!r} x {entry['width']!r}"
+            raise DataError(f"{self.path}: image '{stem}' has height x width {sides}, numbers were expected") from None
+        return _objects(self.path, rows, names, difficult, size, bare)
 
 
 def read_coco(path: Path) -> Coco:
@@ -216,6 +222,7 @@ def read_json(path: Path) -> Any:
 
 
 def _objects(
+    path: Path,
     rows: Any,
     names: Sequence[str],
     difficult: Sequence[bool],
@@ -224,6 +231,9 @@ def _objects(
     stored: bool = False,
 ) -> Objects:
     boxes = np.array(rows, np.float64).reshape(-1, 4)
+    if wrong := [i for i, box in enumerate(boxes) if not np.isfinite(box).all()]:
+        corners = ", ".join(f"{v:g}" for v in boxes[wrong[0]])
+        raise DataError(f"{path}: box {wrong[0] + 1} has corners ({corners}), finite numbers were expected")
     return Objects(boxes, tuple(names), np.array(difficult, bool), size, bare, stored)
 
 

@@ -25,9 +25,12 @@ def _voc(root: Path) -> Plan | None:
 
 def _coco(root: Path) -> Plan | None:
     """``annotations/*.json`` (or ``*.json`` in the root); images where their ``file_name`` is found."""
-    folder = folder_in(root, "annotations") or root
-    files = [f for f in children(folder) if f.suffix.lower() == ".json" and _is_coco(f)]
+    own = folder_in(root, "annotations")
+    every = [f for f in children(own or root) if f.suffix.lower() == ".json"]
+    files = [f for f in every if _is_coco(f)]
     if not files:
+        for file in every if own and folder_in(root, "images") else ():
+            read_json(file)  # a damaged file says so here, not that the layout is unknown
         return None
     pairs: dict[Path, list[Path]] = {}
     members: dict[str, tuple[str, ...]] = {}

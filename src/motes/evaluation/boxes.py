@@ -11,7 +11,7 @@ import numpy as np
 
 from motes.cards import Card
 from motes.data import Sample
-from motes.data.annotations import Truth, noted, read_boxes, read_sky, reader_shift
+from motes.data.annotations import Truth, check_sky, noted, read_boxes, read_sky, reader_shift
 from motes.errors import DataError
 from motes.evaluation.box_gallery import BoxGallery
 from motes.evaluation.run import overlap, what_ran
@@ -85,23 +85,31 @@ def evaluate_boxes(
         advance: called after every sample.
 
     Raises:
-        DataError: bad boxes, or a class that the network does not know, before anything runs.
+        DataError: bad boxes, or a class that the network does not know, before anything runs; a sky map of another size
+            after the first image, if the network gives one.
     """
     rule = box_protocol(rule)
     with noted() as notes:
         check_truth(samples, source.card, rule)
     gallery = BoxGallery(show, rule, source.card.classes) if show is not None else None
+    bare: int | None = None
 
     def each(found: BoxPrediction) -> None:
+        nonlocal bare
+        if found.sky is not None and bare is None:
+            bare = _without_sky(samples)
         if gallery is not None:
             gallery.add(found.name, found.pixels, found.boxes, found.scores, found.labels, found.truth)
         if advance is not None:
             advance()
 
-    with noted():
+    with noted():  # they are known
         score = score_boxes(source, samples, rule, each, contrast=contrast)
     metrics = score.compute()
     warnings = [*overlap(source.card, samples), *_gathered(notes)]
+    if bare:
+        others = "sky IoU is that of the others" if bare < len(samples) else "so there is no sky IoU"
+        warnings.append(f"{bare} of {len(samples)} images have no sky map: {others}")
     trained = trained_reader(source.card)
     if trained != rule.reader:
         warnings.append(
@@ -193,6 +201,13 @@ def check_truth(samples: Sequence[Sample], card: Card, rule: BoxProtocol) -> Non
     for sample in samples:
         if sample.boxes is not None:
             read_boxes(sample, card.classes, rule.reader)
+
+
+def _without_sky(samples: Sequence[Sample]) -> int:
+    """How many have no sky map; DataError for the first one of another size than its image."""
+    for sample in samples:
+        check_sky(sample)
+    return sum(sample.sky is None for sample in samples)
 
 
 def _gathered(notes: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from motes.errors import InterruptedRun, MissingExtraError, MotesError
 
 def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, runs: Path) -> Path | None:
     """Trains a recipe in a new run folder, or goes on with one; returns the folder (None in side processes)."""
+    from motes.data.annotations import noted
     from motes.training.loop import check, make_fabric, train
     from motes.training.recipe import load_recipe
     from motes.training.report import write_report
@@ -24,14 +25,19 @@ def start(recipe: str | None, overrides: Sequence[str], resume: Path | None, run
         with naming(resume / "recipe.yaml"):
             check(chosen, run.begun)
         frames = select_frames(chosen)
-        check_frames(frames, chosen.validation.protocol)
+        with noted():
+            check_frames(frames, chosen.validation.protocol)
     else:
         chosen = load_recipe(recipe or "", overrides)
         with naming(Path(recipe or "")):
             check(chosen)
         frames = select_frames(chosen)
-        check_frames(frames, chosen.validation.protocol)
+        with noted() as notes:
+            check_frames(frames, chosen.validation.protocol)
         run = Run.create(chosen, runs, quiet=not main)
+        if notes:
+            more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+            run.note("warning:", f"{notes[0]}{more}", aloud=True)
     try:
         train(chosen, frames, run, make_fabric(chosen))
     except KeyboardInterrupt:

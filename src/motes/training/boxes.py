@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from motes.cards import InputSpec, Scaling
 from motes.data import Sample
-from motes.data.annotations import mask_of_boxes, read_boxes, read_sky
+from motes.data.annotations import mask_of_boxes, noted, read_boxes, read_sky
 from motes.errors import DataError
 from motes.imaging import fix_scaling, network_input, read_image, read_mask, scale
 from motes.naming import look_up
@@ -86,7 +86,9 @@ class BoxSet(Dataset[BoxItem]):
 
     def _read(self, index: int) -> Scene:
         sample = self.samples[index]
-        pixels, truth = read_image(sample.image).pixels, read_boxes(sample, self.rules.names, self.rules.reader)
+        pixels = read_image(sample.image).pixels
+        with noted():  # said before the run began
+            truth = read_boxes(sample, self.rules.names, self.rules.reader)
         size = (int(pixels.shape[0]), int(pixels.shape[1]))
         sky = read_sky(sample) if sample.sky is not None else None
         if sky is None and self.rules.sky:

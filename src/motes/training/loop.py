@@ -188,6 +188,8 @@ class Trainer:
             if value is not None and (self.best is None or value > self.best):
                 self.best, self.best_step = value, self.step
                 self.write("best.safetensors", values)
+            elif at_end and self.best is None:  # without a target there is nothing to select by
+                self.write("best.safetensors", values)
         elif not self.frames.val and at_end:
             self.write("best.safetensors", {})
         keeps = loop.keep_every or loop.keep_every_steps

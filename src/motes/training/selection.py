@@ -6,6 +6,7 @@ import importlib
 import math
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,25 +131,29 @@ def check_frames(frames: Frames, validation_protocol: str) -> None:
 
 
 def check_boxes(frames: Frames, rules: BoxRules) -> None:
-    """As `check_frames`; a sky map must be there for every training frame if for one, and where targets are pasted
-    into the sky."""
-    whole = len(frames.train) + len(frames.val) <= 5000
-    sky = rules.sky or any(s.sky is not None for s in frames.train)
+    """As `check_frames`; sky maps must be readable, and be there for every training frame where the rules ask for them.
 
-    def check(sample: Sample) -> None:
+    Warns of objects without a box, and where there is nothing to train for or to select by.
+    """
+    whole = len(frames.train) + len(frames.val) <= 5000
+
+    def check(sample: Sample) -> int:
         size = read_image(sample.image).size if whole else image_size(sample.image)
-        read_boxes(sample, rules.names, rules.reader)
+        found = read_boxes(sample, rules.names, rules.reader)
         if sample.mask is not None and image_size(sample.mask) != size:
             check_pair(sample, same_size=True, whole=False)
+        return int((~found.ignored).sum())
 
-    def check_sky(sample: Sample) -> None:
-        if sample.sky is None:
-            raise no_sky(sample)
-        read_sky(sample)
-
-    in_threads(check, [*frames.train, *frames.val])
-    if sky:
-        in_threads(check_sky, frames.train)
+    counts = in_threads(check, [*frames.train, *frames.val])
+    trained, selecting = counts[: len(frames.train)], counts[len(frames.train) :]
+    if not any(trained):
+        warnings.warn(f"none of the {len(trained)} training frames has a target", stacklevel=2)
+    if selecting and not any(selecting):
+        what = f"none of the {len(selecting)} validation frames has a target"
+        warnings.warn(f"{what}, so best.safetensors will be of the last step", stacklevel=2)
+    if rules.sky and (bare := [s for s in frames.train if s.sky is None]):
+        raise no_sky(bare[0])
+    in_threads(read_sky, [s for s in (*frames.train, *frames.val) if s.sky is not None])
 
 
 def no_sky(sample: Sample) -> DataError:

@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from motes.cards import Card
+from motes.data.annotations import noted
 from motes.evaluation import score_samples
 from motes.evaluation.boxes import score_boxes
 from motes.evaluation.classes import score_classes
@@ -27,7 +28,9 @@ def validate(net: nn.Module, frames: Frames, card: Card, recipe: Recipe, fabric:
     if frames.boxes is not None:
         read = card.replace(training={**card.training, "reader": frames.boxes.reader})
         backend = TorchBackend(net, read, fabric.device)
-        score = score_boxes(BoxDetector(backend=backend, size=recipe.transform.resize), mine, protocol, contrast=False)
+        detector = BoxDetector(backend=backend, size=recipe.transform.resize)
+        with noted():
+            score = score_boxes(detector, mine, protocol, contrast=False)
     elif frames.classes is not None:
         score = score_classes(TorchBackend(net, card, fabric.device), mine, frames.classes, protocol)
     else:
