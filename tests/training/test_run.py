@@ -20,9 +20,15 @@ import yaml
 from motes.checkpoints import load_network
 from motes.data import open_dataset
 from motes.data.synthesize import write_dataset
+from motes.errors import MotesError
 from motes.evaluation import score_samples
 from motes.imaging import write_image
 from motes.models.backend import TorchBackend
+from motes.training.loop import Trainer, make_fabric
+from motes.training.recipe import load_recipe
+from motes.training.run import Run
+from motes.training.samples import Order, loader, start
+from motes.training.selection import select_frames
 
 MOTES = [sys.executable, "-c", "from motes.cli.app import main; main()"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
@@ -190,6 +196,39 @@ def test_a_nan_loss_names_the_batch(data: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "the loss became" in done.stderr and "on the batch" in done.stderr
+
+
+def test_one_gradient_that_is_not_finite_is_left_out_and_five_are_an_error(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = load_recipe(str(recipe(tmp_path, data, clip_norm=1.0)))
+    trainer = Trainer(make_fabric(chosen), chosen, select_frames(chosen), Run(tmp_path, task="irstd"))
+    batches = start(loader(trainer.data, Order(trainer.frames.repeats, 2, 40, 0, 0, 1), 0))
+    weights = list(trainer.net.parameters())
+
+    def step(spoilt: bool) -> bool:
+        """Whether the weights move."""
+        before = [w.detach().clone() for w in weights]
+        handle = weights[0].register_hook(lambda g: g * float("inf") if spoilt else g)
+        try:
+            trainer.optimizer_step([next(batches)])
+        finally:
+            handle.remove()
+        trainer.step += 1
+        assert all(torch.isfinite(w).all() for w in weights)
+        return any(not torch.equal(w, b) for w, b in zip(weights, before, strict=True))
+
+    moved = [step(spoilt) for spoilt in (False, True, True, True, True, False, True)]
+    assert moved == [True, *[False] * 4, True, False]
+        True,
+        *[False] * 4,
+        True,
+        False,
+    ]
+    assert capsys.readouterr().err.count("left out, its gradient was not finite") == 5
+    assert [step(True) for _ in range(3)] == [False] * 3
+    with pytest.raises(MotesError, match="not finite in 5 steps in a row, the last of them step 10"):
+        step(True)
 
 
 def test_masks_of_another_size_are_named(data: Path, tmp_path: Path) -> None:

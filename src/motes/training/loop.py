@@ -37,6 +37,9 @@ from motes.training.schedule import MovingAverage, clip_each, learning_rate, pro
 from motes.training.selection import Frames, fingerprints
 from motes.training.validation import known_metrics, validate
 
+MOST_LEFT_OUT = 5
+"""Steps in a row whose gradient is not finite: one is an accident of half precision, these are a divergence."""
+
 
 def train(recipe: Recipe, frames: Frames, run: Run, fabric: Fabric | None = None) -> Path:
     """Trains until the recipe's end and returns the run's ``best.safetensors``.
@@ -98,6 +101,7 @@ class Trainer:
         self.epochs = loop.epochs or planned / self.steps_per_epoch
         self.steps = min(planned, loop.max_steps or 10**12)
         self.step = 0
+        self.left_out = 0
         self.best: float | None = None
         self.best_step = 0
 
@@ -158,24 +162,38 @@ class Trainer:
                     )
                 fabric.backward(loss)
             total += value
-        self.clip()
-        self.optimizer.step()
+        if self.clip():
+            self.optimizer.step()
+            self.left_out = 0
+        else:
+            self.leave_out()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(self.net.module)
         return total, rate
 
-    def clip(self) -> None:
+    def clip(self) -> bool:
+        """Clips the gradient as the recipe says; False where its norm is no number."""
         loop, fabric = self.recipe.loop, self.fabric
         if not loop.clip_norm:
-            return
+            return True
         if loop.clip_per == "tensor":
             fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
             clip_each(self.net.parameters(), loop.clip_norm)
-            return
-        # An overflow of fp16 is no error: the scaler skips that step.
-        strict = loop.precision != "16-mixed"
-        fabric.clip_gradients(self.net, self.optimizer, max_norm=loop.clip_norm, error_if_nonfinite=strict)
+            return True
+        norm = fabric.clip_gradients(self.net, self.optimizer, max_norm=loop.clip_norm, error_if_nonfinite=False)
+        # With fp16 the scaler itself skips such a step, and scales less from then on.
+        return loop.precision == "16-mixed" or norm is None or bool(torch.isfinite(norm))
+
+    def leave_out(self) -> None:
+        """Goes on after a gradient that is not finite; MotesError where that happens again and again."""
+        self.left_out += 1
+        if self.left_out == MOST_LEFT_OUT:
+            raise MotesError(
+                f"the gradient was not finite in {MOST_LEFT_OUT} steps in a row, the last of them step {self.step}",
+                "lower optimizer.lr or try loop.precision=32-true; --resume goes on from the last checkpoint",
+            )
+        self.run.note(f"step {self.step}", "left out, its gradient was not finite", aloud=True)
 
     def end_step(self, row: dict[str, Any], at_end: bool) -> None:
         """Validation, best weights, kept weights, where they are due."""
