@@ -1,0 +1,167 @@
+"""The page of DenseSIRST for leaderboards.py: detectors trained here, and, apart from them, the published table.
+
+Rows that were measured once are kept in docs/leaderboards/rows and stay on the page without their runs: whoever has the
+repository alone can write the page anew. To drop a row, remove its folder there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from motes.benchmark.box_board import published_box_blocks
+from motes.benchmark.leaderboard import (
+    Board,
+    caveat_blocks,
+    entrant,
+    epochs_of_run,
+    make_board,
+    measure_board,
+    rows_folder,
+    write_board_page,
+)
+from motes.benchmark.page import Block, Heading, Table, Text, write_page
+from motes.benchmark.standing import Entrant, read_standing, slug
+from motes.cards import list_models, model_card
+from motes.checkpoints import read_card
+from motes.data import open_dataset
+from motes.errors import CardError
+from motes.metrics import box_protocol
+from motes.training.network import make_network
+from motes.training.recipe import load_recipe, recipe_names
+from motes.training.run import Run
+
+NAME, FOLDER, SPLIT, RULES = "DenseSIRST", "densesirst", "test_v1", ("exact", "deepir")
+
+RECIPE = "densesirst_short"
+
+OWN_BACKBONE = ("efficientdet", "pvt_t")
+"""RetinaNet's head on a backbone of their own: with the recipe's they would be RetinaNet."""
+
+NOTE = (
+    "427 of the 1,024 frames of DenseSIRST, those on backgrounds of SIRST: 341 to train on (`trainval_v1`), 86 to test "
+    "(`test_v1`). Networks are trained here, by the recipe that their row names, and no row is what its authors would "
+    "get. CPU ms: processor time of the network itself, on one core."
+)
+
+
+def is_detector(target: str) -> bool:
+    """Whether ``[LABEL=]RUN``, or a weight file in the place of the run, is of a network that finds boxes."""
+    path = path_of(target)
+    if path.is_dir():
+        return Run.open(path)[1].task == "detection"
+    card = read_card(path) if path.is_file() else None
+    return card is not None and card.task == "detection"
+
+
+def write_box_page(pages: Path, data: Path, targets: Sequence[str]) -> Path:
+    """Measures the detectors ``targets`` on ``data``/densesirst and writes ``pages``/densesirst.md and .html.
+
+    Args:
+        pages: folder of the page, its pictures and its rows.
+        data: folder of data sets; only needed for what is not measured yet.
+        targets: runs or weight files; runs without weights yet are listed with the epochs they have done.
+    """
+    begun, ready = {}, []
+    for target in targets:
+        folder = path_of(target)
+        if folder.is_dir() and not (folder / "best.safetensors").is_file():
+            done = epochs_of_run(folder)
+            print(f"{folder} has no weights yet: not measured")
+            if done:
+                begun[Run.open(folder)[1].model.name] = f"no weights yet, {done[0]:g} of {done[1]} epochs"
+        else:
+            ready.append(target)
+    boards = measured(pages, data / FOLDER, distinct(ready))
+    rest = untrained(boards, begun)
+    if boards:
+        # No frames are given to draw: DenseSIRST states no licence, so its frames stay out of this repository.
+        return write_board_page(boards, (), pages, " ".join([NOTE, *recipe_note()]), rest)
+    blocks: list[Block] = [Heading(1, NAME), Text(" ".join(["**Not measured yet.**", NOTE, *recipe_note()])), *rest]
+    file = pages / f"{FOLDER}.md"
+    write_page([*blocks, *published_box_blocks(NAME), *caveat_blocks(NAME)], file)
+    return file
+
+
+def measured(pages: Path, root: Path, targets: Sequence[tuple[str, str]]) -> list[Board]:
+    """A board for each protocol: rows of (label, target), and those that are kept of others."""
+    torch.set_num_threads(1)
+    samples = open_dataset(root).split(SPLIT) if targets else []
+    entrants: list[Entrant] = []
+    for label, target in track(targets, f"{NAME}: loading", disable=not targets):
+        loaded = entrant(target)
+        entrants.append(replace(loaded, label=label) if label else loaded)
+    boards = []
+    for name in RULES:
+        rule = box_protocol(name)
+        rows = []
+        if entrants:
+            bar = track(range(len(entrants) * len(samples)), f"{NAME}, {name}")
+            board = measure_board(entrants, samples, NAME, SPLIT, rule, pages, iter(bar).__next__)
+            rows = [*board.rows, *board.unfinished]
+        folder, have = rows_folder(pages, NAME, SPLIT, rule.name), {slug(row.label) for row in rows}
+        kept = [read_standing(p) for p in sorted(folder.glob("*")) if p.name not in have]
+        rows += [row for row in kept if row is not None]
+        if rows:
+            boards.append(make_board(rows))
+    return boards
+
+
+def distinct(targets: Sequence[str]) -> list[tuple[str, str]]:
+    """(label or nothing, target): several runs of one network are told apart by the names of their folders."""
+    networks = [network_of(t) for t in targets]
+    return [
+        (f"{model_card(n).title}, {path_of(t).name}" if networks.count(n) > 1 and n and "=" not in t else "", t)
+        for n, t in zip(networks, targets, strict=True)
+    ]
+
+
+def untrained(boards: Sequence[Board], begun: dict[str, str]) -> list[Block]:
+    """The detectors without a row, and what trains them."""
+    have = {row.model for board in boards for row in (*board.rows, *board.unfinished)}
+    rest = [name for name in list_models("detection") if name not in have]
+    if not rest:
+        return []
+    rows = [[model_card(n).title, begun.get(n, "not trained here"), f"`{' '.join(command(n))}`"] for n in rest]
+    text = (
+        f"{len(rest)} of the {len(list_models('detection'))} detectors have no row. With `data.root=` where DenseSIRST "
+        "lies, these commands train them; `python docs/scripts/leaderboards.py DATA --runs RUN ...` adds their rows."
+    )
+    return [Heading(2, "Not trained here"), Text(text), Table(["network", "state", "command"], rows)]
+
+
+def command(name: str) -> list[str]:
+    """The command that trains a detector: some have no width, some are another one's network but for their backbone."""
+    words = ["motes", "train", RECIPE, f"model.name={name}"]
+    if name in OWN_BACKBONE:
+        return [*words, "model.options='{width: 64}'"]
+    if RECIPE in recipe_names():
+        try:
+            with torch.device("meta"):
+                make_network(load_recipe(RECIPE, words[3:]))
+        except CardError:
+            words.append("model.options='{backbone: resnet18}'")
+    return words
+
+
+def recipe_note() -> list[str]:
+    """What the recipe says of itself."""
+    if RECIPE not in recipe_names():
+        return []
+    recipe = load_recipe(RECIPE)
+    return [f"`{RECIPE}`, {recipe.loop.epochs} epochs: {recipe.note.strip()}"]
+
+
+def network_of(target: str) -> str:
+    path = path_of(target)
+    card = read_card(path / "best.safetensors" if path.is_dir() else path)
+    return card.name if card else ""
+
+
+def path_of(target: str) -> Path:
+    label, equals, path = target.partition("=")
+    return Path(path if equals and "/" not in label else target)
