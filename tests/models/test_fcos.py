@@ -139,6 +139,6 @@ def test_what_is_refused() -> None:
     assert "target 0 has no sky map" in refused_sky(None)
     assert "is [3, 4] px, its image [64, 96]" in refused_sky(torch.zeros(3, 4))
     with pytest.raises(CardError, match="48 channels cannot be normalised in 32 groups"):
-        motes.create_model("fcos", backbone="resnet18", channels=48)
+        motes.create_model("fcos", backbone="resnet18", width=48)
     with pytest.raises(CardError, match="unknown exchange 'odd'"):
         motes.create_model("bafenet", exchange="odd")

@@ -11,7 +11,9 @@ import torch
 from box_frames import write_boxes
 
 from motes.cards import list_models, model_card
+from motes.layers.box_backbone import batch_norms
 from motes.training.loop import Trainer, make_fabric
+from motes.training.network import make_network
 from motes.training.recipe import load_recipe, recipe_names
 from motes.training.run import Run
 from motes.training.samples import Order, loader, start
@@ -69,3 +71,19 @@ def test_two_steps(name: str, kind: str, data: Path, tmp_path: Path) -> None:
         assert value == value and rate > 0 and trainer.loss.parts
     moved = [k for k, v in trainer.net.module.named_parameters() if not torch.equal(v, before[k])]
     assert any("backbone" in k for k in moved) and any("backbone" not in k for k in moved)
+
+
+def test_the_short_one_takes_any_of_them_with_a_pyramid() -> None:
+    for name in ("bafenet", "fcos", "gfl", "centernet"):
+        net = make_network(load_recipe("densesirst_short", [f"model.name={name}"]))
+        assert 1e7 < sum(p.numel() for p in net.parameters()) < 1.3e7
+
+
+@pytest.mark.parametrize("name", ["fcos", "atss", "detr"])
+def test_a_backbone_from_chance_is_trained_whole(name: str) -> None:
+    changes = ["model.options={backbone: resnet18}", "model.variant=null"]
+    usual = make_network(load_recipe(f"{name}_densesirst", changes)).backbone.train()
+    fresh = make_network(load_recipe(f"{name}_densesirst", [*changes, "model.backbone_weights=none"])).backbone.train()
+    assert not all(p.requires_grad for p in usual.parameters()) and all(p.requires_grad for p in fresh.parameters())
+    assert not any(n.training for n in batch_norms(usual)) and all(n.training for n in batch_norms(fresh))
+    assert not any(n.training for n in batch_norms(fresh.eval()))

@@ -14,6 +14,9 @@ from motes.naming import look_up
 BACKBONE_NAMES = [(r"^((?:.*\.)?backbone)\.(?!body\.)", r"\1.body.")]
 """mmdetection's names of a ResNet's tensors -> ours, for a detector's ``PUBLISHED_NAMES``."""
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""What torchvision's backbones were trained on, for the input of a card."""
+
 STYLES = ("pytorch", "caffe")
 NORMS = ("train", "fixed", "frozen")
 COARSEST = 5  # log2 of the last stride of every pyramid of timm
@@ -95,6 +98,11 @@ class BoxBackbone(Backbone):
             for module in batch_norms(body):
                 module.requires_grad_(False)
         self.train()
+
+    def thaw(self) -> None:
+        """Trains every stage and every batch norm: what stays as ImageNet left it is only noise in a fresh network."""
+        self.norm, self.frozen_stages = "train", -1
+        self.requires_grad_(True).train(self.training)
 
     def train(self, mode: bool = True) -> BoxBackbone:
         super().train(mode)

@@ -71,7 +71,7 @@ class BAFENet(FCOS):
         frozen_stages: int = -1,
         bgr: bool = True,
         depth: int = 4,
-        channels: int = 256,
+        width: int = 256,
         exchange: str = "attention",
     ) -> None:
         look_up("exchange", exchange, EXCHANGES, CardError)
@@ -88,11 +88,11 @@ class BAFENet(FCOS):
             frozen_stages,
             bgr,
             depth,
-            channels,
+            width,
         )
 
-    def make_head(self, num_classes: int, depth: int, channels: int) -> nn.Module:
-        return BAFEHead(num_classes, self.strides, depth, self.least_radius > 0, channels, self.exchange)
+    def make_head(self, num_classes: int, depth: int, width: int) -> nn.Module:
+        return BAFEHead(num_classes, self.strides, depth, self.least_radius > 0, width, self.exchange)
 
     @property
     def ranges(self) -> list[tuple[float, float]]:

@@ -17,19 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from motes.layers.box_backbone import BACKBONE_NAMES, create_box_backbone
+from motes.layers.box_backbone import BACKBONE_NAMES, IMAGENET, create_box_backbone
 from motes.layers.box_coders import boxes_from_distances, distances_to
 from motes.layers.box_fpn import BoxFPN
 from motes.layers.box_overlap import aligned_iou
 from motes.layers.box_towers import Scale, Tower, init_head, prior_bias
 from motes.layers.dense_detector import DenseDetector, Targets, flattened, level_counts, map_sizes
 from motes.layers.priors import points
+from motes.losses.assigners import centres, grown
 from motes.losses.boxes import gaussian_focal, weighted_mean
-from motes.models.one_anchor import grown
 
 PUBLISHED_NAMES = BACKBONE_NAMES
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SMALL: dict[str, Any] = {
     "finest": 2,
     "extra": 0,
@@ -270,10 +269,6 @@ class Grid:
         exists = ((cells >= 0) & (cells < size)).all(-1)
         column, row = torch.minimum(cells.clamp(min=0), size - 1).unbind(-1)
         return self.first[:, None] + row * size[..., 0] + column, exists
-
-
-def centres(boxes: Tensor) -> Tensor:
-    return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
 def overlap_loss(found: Tensor, wanted: Tensor) -> Tensor:

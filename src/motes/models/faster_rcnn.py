@@ -13,19 +13,19 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from motes.errors import CardError
-from motes.layers.box_backbone import BACKBONE_NAMES, create_box_backbone
+from motes.layers.box_backbone import BACKBONE_NAMES, IMAGENET, create_box_backbone
 from motes.layers.priors import Anchors
 from motes.layers.roi_heads import BoxHead
 from motes.layers.rpn import RPN
 from motes.losses.assigners import MaxIoU
 from motes.losses.samplers import RandomSampler
 from motes.losses.two_stage import RPNLoss
-from motes.models.two_stage import RGB, SMALL, Amount, PyramidDetector, RegionHead, TwoStageDetector, l1
+from motes.models.two_stage import SMALL, Amount, PyramidDetector, RegionHead, TwoStageDetector, l1
 
 PUBLISHED_NAMES = [(r"^((?:.*\.)?)roi_head\.shared_head\.", r"\1backbone.body."), *BACKBONE_NAMES]
 VARIANTS = {
-    "fpn": {"pyramid": True, "bgr": False, "input": RGB},
-    "small": {"pyramid": True, "bgr": False, "input": RGB, **SMALL},
+    "fpn": {"pyramid": True, "bgr": False, "input": IMAGENET},
+    "small": {"pyramid": True, "bgr": False, "input": IMAGENET, **SMALL},
 }
 
 STRIDE = 16

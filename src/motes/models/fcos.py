@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from motes.layers.box_backbone import BACKBONE_NAMES, create_box_backbone
+from motes.layers.box_backbone import BACKBONE_NAMES, IMAGENET, create_box_backbone
 from motes.layers.box_coders import boxes_from_distances
 from motes.layers.box_fpn import BoxFPN
 from motes.layers.box_overlap import aligned_iou
@@ -26,11 +26,10 @@ from motes.layers.priors import points
 from motes.losses.assigners import FAR, centerness, fcos_targets
 from motes.losses.boxes import giou_loss, iou_loss, sigmoid_focal, weighted_mean
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SMALL = {
     "levels": (2, 3, 4, 5),
     "extra": 0,
-    "channels": 128,
+    "width": 128,
     "least_radius": 3.0,
     "style": "pytorch",
     "norm": "fixed",
@@ -66,7 +65,7 @@ class FCOS(DenseDetector):
         frozen_stages: of the backbone, -1: none, 0: the stem.
         bgr: the published network takes blue, green, red.
         depth: 3x3 convolutions of each tower.
-        channels: of the pyramid and the towers, a multiple of 32.
+        width: channels of the pyramid and the towers, a multiple of 32.
 
     ``raw``: K logits, 4 distances (l, t, r, b in px) and 1 logit of the centreness [B, ., h, w] a level.
     """
@@ -84,17 +83,17 @@ class FCOS(DenseDetector):
         frozen_stages: int = -1,
         bgr: bool = True,
         depth: int = 4,
-        channels: int = 256,
+        width: int = 256,
     ) -> None:
         super().__init__()
         self.backbone = create_box_backbone(backbone, style, levels, norm, frozen_stages, in_channels)
         self.strides = [*self.backbone.strides, *(self.backbone.strides[-1] * 2**i for i in range(1, extra + 1))]
         self.bgr, self.least_radius, self.num_classes = bgr, float(least_radius), num_classes
-        self.neck = BoxFPN(self.backbone.channels, channels, extra=extra, relu_before_extra=True)
-        self.bbox_head = self.make_head(num_classes, depth, channels)
+        self.neck = BoxFPN(self.backbone.channels, width, extra=extra, relu_before_extra=True)
+        self.bbox_head = self.make_head(num_classes, depth, width)
 
-    def make_head(self, num_classes: int, depth: int, channels: int) -> nn.Module:
-        return FCOSHead(num_classes, self.strides, depth, self.least_radius > 0, channels)
+    def make_head(self, num_classes: int, depth: int, width: int) -> nn.Module:
+        return FCOSHead(num_classes, self.strides, depth, self.least_radius > 0, width)
 
     @property
     def ranges(self) -> list[tuple[float, float]]:

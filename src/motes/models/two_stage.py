@@ -31,7 +31,6 @@ STRIDES = (4, 8, 16, 32, 64)
 SMALL: dict[str, Any] = {"scales": (1.0, 2.0), "ratios": (1.0,), "overlaps": (0.5, 0.3, 0.1), "frozen_stages": -1}
 """Options for targets of a few px: anchors of 4, 8, 8, 16, ... px, each target's best ones taken from an IoU of 0.1 on
 (a 4x4 px target has one of at least 0.25 wherever it lies), and all of the backbone trained."""
-RGB = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """ImageNet's statistics: of the input of variants whose published form takes B, G, R."""
 REGION_STDS = (0.1, 0.1, 0.2, 0.2)
 

@@ -22,6 +22,7 @@ from motes.training.selection import box_rules, classes_of
 def make_network(recipe: Recipe) -> nn.Module:
     """The network for the recipe's input and classes, weights drawn by chance; its card says so too.
 
+    Where a detector's backbone will start so, none of its stages and statistics stay fixed.
     MotesError where network and data are of different tasks.
     """
     part = recipe.model
@@ -33,11 +34,18 @@ def make_network(recipe: Recipe) -> nn.Module:
     names = names_of(recipe)
     classes = None if names is None else len(names)
     net = create_model(part.name, part.variant, in_channels=channels, num_classes=classes, **part.options)
+    if from_chance(recipe) and hasattr(backbone := getattr(net, "backbone", None), "thaw"):
+        backbone.thaw()
     if recipe.input:
         net.card = dataclasses.replace(net.card, input=recipe.input)
     if names is not None:
         net.card = net.card.replace(classes=names)
     return net
+
+
+def from_chance(recipe: Recipe) -> bool:
+    """Whether nothing is loaded before the training."""
+    return not recipe.model.init and recipe.model.backbone_weights in (None, "none")
 
 
 def names_of(recipe: Recipe) -> tuple[str, ...] | None:
@@ -58,7 +66,7 @@ def load_start(net: nn.Module, recipe: Recipe) -> str:
     if part.init:
         load_published(net, read_state(Path(part.init)), part.init)
         return f"weights of {part.init}{in_own_order(net, part.init)}"
-    if part.backbone_weights in (None, "none"):
+    if from_chance(recipe):
         return f"weights drawn by chance, seed {recipe.loop.seed}"
     if part.backbone_weights != "imagenet":
         path = Path(part.backbone_weights).expanduser()
