@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,21 +67,6 @@ CASES = [
     (gone, "image-without-boxes", "error", "no boxes for"),
     (mistyped, "class-name", "warning", "1 objects are named 'Traget', 8 'Target'"),
 ]
-
-
-@pytest.fixture
-def motes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the entry point and returns (exit code, stdout, stderr)."""
-    from motes.cli.app import main
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["motes", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 @pytest.mark.parametrize(("spoil", "kind", "severity", "says"), CASES, ids=[c[1] + str(i) for i, c in enumerate(CASES)])

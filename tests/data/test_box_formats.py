@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,21 +42,6 @@ def read(root: Path, names: tuple[str, ...] = ("ship", "plane"), **options: str)
             (*b, names[c], int(i)) for b, c, i in zip(boxes.tolist(), labels, ignored.tolist(), strict=True)
         ]
     return found
-
-
-@pytest.fixture
-def motes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the entry point and returns (exit code, stdout, stderr)."""
-    from motes.cli.app import main
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["motes", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def test_labelme_is_read_as_it_is_drawn(tmp_path: Path) -> None:

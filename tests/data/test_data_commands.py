@@ -31,21 +31,6 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def motes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the entry point and returns (exit code, stdout, stderr)."""
-    from motes.cli.app import main
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["motes", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
-
-
 def test_info(root: Path, motes) -> None:
     code, out, err = motes("data", "info", root)
     assert (code, err) == (0, "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -196,21 +195,6 @@ def test_bad_input(tmp_path, prepare, arguments, said):
         write_dataset(**({"root": root, "layout": "plain", "count": 1} | SMALL | arguments))
     assert said in str(e.value) and "\n" not in str(e.value)
     assert tree(tmp_path) == before
-
-
-@pytest.fixture
-def motes(monkeypatch, capsys):
-    """Run the installed entry point; returns (exit code, stdout, stderr)."""
-    from motes.cli.app import main
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["motes", *map(str, words)])
-        with pytest.raises(SystemExit) as e:
-            main()
-        captured = capsys.readouterr()
-        return int(e.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def test_command(tmp_path, motes):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 import motes
-from motes.cli.app import main
 from motes.data.synthesize import scene
 from motes.errors import MotesError
 from motes.export import BoxBounds, export_boxes, export_onnx
@@ -41,19 +39,6 @@ def file(net: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """The command's exit code and what it says on stderr."""
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["motes", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return int(caught.value.code or 0), capsys.readouterr().err
-
-    return run
-
-
 def test_an_export_that_differs_leaves_no_file(net: torch.nn.Module, tmp_path: Path) -> None:
     tiles = synthetic_tiles(net.card, ((64, 64),))
     with pytest.raises(MotesError, match="disagrees with the network: tile 'synthetic 0'"):
@@ -61,7 +46,7 @@ def test_an_export_that_differs_leaves_no_file(net: torch.nn.Module, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-def test_detect_with_the_file(net: torch.nn.Module, file: Path, tmp_path: Path, run: Callable) -> None:
+def test_detect_with_the_file(net: torch.nn.Module, file: Path, tmp_path: Path, motes: Callable) -> None:
     pixels = scene(75, 110, 3, bits=8).pixels
     write_image(tmp_path / "frame.png", pixels)
     out = tmp_path / "out"
@@ -71,7 +56,8 @@ def test_detect_with_the_file(net: torch.nn.Module, file: Path, tmp_path: Path, 
     gap = 5 + int(np.argmax(scores[5:20] - scores[6:21]))  # between two that rounding cannot exchange
     limit = float(scores[gap : gap + 2].mean())
     chosen = scores > limit
-    assert run("detect", tmp_path / "frame.png", "-o", out, "-m", file, "-t", limit, "--no-overlay") == (0, "")
+    code, _, error = motes("detect", tmp_path / "frame.png", "-o", out, "-m", file, "-t", limit, "--no-overlay")
+    assert (code, error) == (0, "")
     rows = list(csv.DictReader((out / "targets.csv").open()))
     found = np.array([[float(r[k]) for k in ("x1", "y1", "x2", "y2")] for r in rows])
     assert len(found) == chosen.sum() > 0
@@ -88,7 +74,7 @@ def test_detect_with_the_file(net: torch.nn.Module, file: Path, tmp_path: Path, 
         (["--fa", "1"], "no calibration curve"),
     ],
 )
-def test_bad_input(file: Path, tmp_path: Path, more: list[str], says: str, run: Callable) -> None:
+def test_bad_input(file: Path, tmp_path: Path, more: list[str], says: str, motes: Callable) -> None:
     write_image(tmp_path / "frame.png", np.zeros((64, 64), np.uint8))
-    code, error = run("detect", tmp_path / "frame.png", "-o", tmp_path / "out", "-m", file, *more)
+    code, _, error = motes("detect", tmp_path / "frame.png", "-o", tmp_path / "out", "-m", file, *more)
     assert code == 2 and says in error and len(error.strip().splitlines()) == 1

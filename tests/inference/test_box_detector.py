@@ -11,7 +11,8 @@ from spot_boxes import CARD, Spots, frame
 from motes.cards import BoxSpec, InputSpec
 from motes.errors import CardError, MotesError
 from motes.inference.box_detector import BoxDetector
-from motes.inference.box_selection import best, overlaps, select
+from motes.inference.box_selection import best, select
+from motes.metrics.box_matching import box_iou
 
 
 def test_targets_of_a_frame() -> None:
@@ -104,4 +105,4 @@ def test_doubles_of_another_class_stay() -> None:
     scores = np.array([0.5, 0.9, 0.7], np.float32)
     assert best(boxes, scores, np.array([0, 0, 0]), 0.5, 10).tolist() == [1, 2]
     assert best(boxes, scores, np.array([0, 1, 0]), 0.5, 10).tolist() == [1, 2, 0]
-    assert overlaps(boxes[:1], boxes).tolist() == [[1, 1, 0]]
+    assert box_iou(boxes[:1], boxes).tolist() == [[1, 1, 0]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,21 +18,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = {"height": 48, "width": 64, "bits": 8, "targets": (1, 3), "scr": (15, 40), "test": 0.5, "val": 0}
     write_dataset(root, "sirstdevkit", 4, seed=5, **options)
     return root
-
-
-@pytest.fixture
-def motes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the entry point and returns (exit code, stdout, stderr)."""
-    from motes.cli.app import main
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["motes", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def rows(data: Path) -> list[tuple[str, list[float], float]]:

@@ -14,7 +14,8 @@ from fill import fill_input, fill_state
 from motes.cards import BoxSpec
 from motes.checkpoints import load_published
 from motes.errors import CardError
-from motes.models.one_anchor import centreness_of, grown
+from motes.losses.assigners import grown
+from motes.models.one_anchor import centreness_of
 
 pytest.importorskip("timm")
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"

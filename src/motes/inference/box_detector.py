@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from motes.cards import Card, InputSpec
 from motes.errors import CardError, MotesError
 from motes.imaging import Image, fix_scaling, network_input, resize
-from motes.inference.backend import load_backend
+from motes.inference.backend import Backend, load_backend
 from motes.inference.box_selection import best, select
 from motes.inference.boxed_targets import boxed_targets
 from motes.inference.detections import Detections
@@ -74,7 +74,7 @@ class BoxDetector:
     def __init__(
         self,
         model: str | Path | None = None,
-        backend: str | Any = "onnx",
+        backend: str | Backend | CandidateBackend = "onnx",
         *,
         threshold: float | None = None,
         fa: float | None = None,
@@ -169,7 +169,8 @@ class BoxDetector:
                 has_sky = True
                 sky[row.start : row.stop, column.start : column.stop] += part.sky * row.weight[:, None] * column.weight
         boxes, scores, labels = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        # Each tile may hold as many targets as a frame of its own.
+        # Each tile may hold as many targets as a frame of its own; a network that needs no suppression finds a target
+        # twice where tiles overlap all the same.
         kept = best(boxes, scores, labels, self.card.boxes.nms or 0.5, self.card.boxes.keep * len(parts))
         return Boxes(boxes[kept], scores[kept], labels[kept], sky if has_sky else None)
 

@@ -61,6 +61,8 @@ def _select_one(
 def best(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, nms: float | None, keep: int) -> np.ndarray:
     """Indices of at most ``keep`` boxes, best first, none of which overlaps a better one of its class by more than
     ``nms`` (None: overlaps do not matter)."""
+    from motes.metrics.box_matching import box_iou  # late: the metrics bring scipy, which a start must not wait for
+
     order = np.argsort(-scores, kind="stable")
     if nms is None:
         return np.asarray(order[:keep])
@@ -68,26 +70,18 @@ def best(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, nms: float |
     while len(order) and len(kept) < keep:
         first, order = order[0], order[1:]
         kept.append(int(first))
-        doubles = (overlaps(boxes[first][None], boxes[order])[0] > nms) & (labels[order] == labels[first])
+        doubles = (box_iou(boxes[first][None], boxes[order])[0] > nms) & (labels[order] == labels[first])
         order = order[~doubles]
     return np.array(kept, np.int64)
-
-
-def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union [N, M] of boxes [N, 4] and [M, 4]; 0 where both have no area."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = [np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
 def _voted(
     kept: np.ndarray, kept_labels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, least: float
 ) -> np.ndarray:
     """Boxes ``kept`` [N, 4] as means of ``boxes`` [M, 4] of their class, weighted by score and nearness in overlap."""
-    overlap = overlaps(kept, boxes)
+    from motes.metrics.box_matching import box_iou
+
+    overlap = box_iou(kept, boxes)
     weight = np.exp(-((1 - overlap) ** 2) / VOTE_SPREAD) * scores
     near = (overlap > VOTE_OVERLAP) & (scores > least) & (kept_labels[:, None] == labels)
     weight = np.where(near, weight, 0).astype(np.float32)

@@ -63,7 +63,9 @@ class Detector:
         self.backend: Backend = backend
         self.card = backend.card
         if self.card.task != "irstd":
-            raise CardError(f"'{self.card.name}' is a network for the task '{self.card.task}', detection needs 'irstd'")
+            hint = "BoxDetector or open_detector takes it" if self.card.task == "detection" else None
+            message = f"'{self.card.name}' is a network for the task '{self.card.task}', detection needs 'irstd'"
+            raise CardError(message, hint)
         self.threshold = choose_threshold(self.card, threshold, fa)
         spec = self.card.input
         if tile is not None and tile < max(spec.min_size, 8):

@@ -9,10 +9,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from motes.cards import BoxSpec
+from motes.inference.box_selection import VOTE_OVERLAP, VOTE_SPREAD
 from motes.layers.box_overlap import pairwise_iou
-
-VOTE_OVERLAP = 0.01
-VOTE_SPREAD = 0.025
 
 
 def select(candidates: Mapping[str, Tensor], spec: BoxSpec) -> list[dict[str, Tensor]]:

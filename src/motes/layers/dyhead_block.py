@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motes.errors import CardError
-from motes.layers.deformable_conv import DeformableConv
+from motes.layers.deformable import DeformableConv
 from motes.naming import look_up
 
 OFFSETS = ("published", "resized")

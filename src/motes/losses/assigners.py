@@ -241,6 +241,15 @@ def nothing(priors: Tensor) -> Assignment:
     return Assignment(index, torch.zeros(len(priors), dtype=torch.float32, device=priors.device))
 
 
+def grown(boxes: Tensor, least: float) -> Tensor:
+    """Boxes [N, 4] about the same centres, no side shorter than ``least`` px."""
+    if least <= 0:
+        return boxes
+    middle = centres(boxes)
+    half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=least / 2)
+    return torch.cat((middle - half, middle + half), 1)
+
+
 def centres(boxes: Tensor) -> Tensor:
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 

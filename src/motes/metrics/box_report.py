@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motes.imaging import atomic_path
-from motes.metrics.report import cells
+from motes.metrics.report import results_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,21 +45,8 @@ GROUPS: dict[str, dict[str, str]] = {
 
 def box_table(metrics: Mapping[str, Value], title: str | None = None) -> Table:
     """A table of values, 95 % intervals and the counts behind them, to be printed by rich."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, side in (("", "left"), ("value", "right"), ("95 % interval", "right"), ("counted", "right")):
-        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for names in GROUPS.values():
-        for key, name in names.items():
-            if key in metrics:
-                table.add_row(name, *cells(key, metrics[key]))
-        table.add_section()
-    for key in metrics:
-        if not any(key in names for names in GROUPS.values()):
-            table.add_row(key.replace("map12:", "mAP12, "), *cells(key, metrics[key]))
-    return table
+    named = {key.replace("map12:", "mAP12, "): value for key, value in metrics.items()}
+    return results_table(named, title, GROUPS)
 
 
 def box_notes(facts: Mapping[str, Any]) -> list[str]:

@@ -51,21 +51,27 @@ GROUPS: dict[str, dict[str, str]] = {
 """Keys of ``SegmentationScore.compute`` by group, with their names in print."""
 
 
-def results_table(metrics: Mapping[str, Value], title: str | None = None) -> Table:
-    """A table of values, 95 % intervals and the counts behind them, to be printed by rich."""
+def results_table(
+    metrics: Mapping[str, Value], title: str | None = None, groups: Mapping[str, Mapping[str, str]] = GROUPS
+) -> Table:
+    """A table of values, 95 % intervals and the counts behind them, to be printed by rich.
+
+    ``groups``: keys of each part of the table, with their names in print; other keys stand below as they are.
+    """
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, side in (("", "left"), ("value", "right"), ("95 % interval", "right"), ("counted", "right")):
         table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for names in GROUPS.values():
+    for names in groups.values():
         for key, name in names.items():
             if key in metrics:
                 table.add_row(name, *cells(key, metrics[key]))
         table.add_section()
-    for key in metrics.keys() - {k for names in GROUPS.values() for k in names}:
-        table.add_row(key, *cells(key, metrics[key]))
+    for key in metrics:
+        if not any(key in names for names in groups.values()):
+            table.add_row(key, *cells(key, metrics[key]))
     return table
 
 

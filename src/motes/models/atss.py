@@ -21,9 +21,10 @@ from motes.layers.atss_head import ATSSHead
 from motes.layers.box_backbone import BACKBONE_NAMES
 from motes.layers.box_coders import DeltaCoder
 from motes.layers.dense_detector import Targets, flattened, level_counts
+from motes.losses.assigners import grown
 from motes.losses.boxes import giou_loss, sigmoid_focal
 from motes.models import one_anchor
-from motes.models.one_anchor import OneAnchorDetector, at_levels, centreness_of, grown, level_sums, one_hot
+from motes.models.one_anchor import OneAnchorDetector, at_levels, centreness_of, level_sums, one_hot
 
 PUBLISHED_NAMES = BACKBONE_NAMES
 VARIANTS = {"small": {**one_anchor.SMALL, "min_side": 1.5}}

@@ -1,4 +1,4 @@
-"""What ATSS, PAA, GFL and TOOD share: a pyramid with one square anchor in every cell, and sums of losses by level."""
+"""What ATSS, PAA, GFL, TOOD, VFNet and DyHead share: a pyramid, one square anchor a cell, sums of losses by level."""
 
 from __future__ import annotations
 
@@ -78,9 +78,8 @@ class OneAnchorDetector(DenseDetector):
 
     def chosen(self, anchors: Sequence[Tensor], targets: Targets) -> Hits:
         """The positive anchors by ATSS."""
-        return matched(
-            [self.atss(anchors, grown(t["boxes"].to(anchors[0]), self.min_side)).index for t in targets], targets
-        )
+        boxes = [assigners.grown(t["boxes"].to(anchors[0]), self.min_side) for t in targets]
+        return matched([self.atss(anchors, b).index for b in boxes], targets)
 
 
 @dataclass(frozen=True)
@@ -134,12 +133,3 @@ def at_levels(values: Tensor, hits: Hits, sizes: Sequence[int]) -> Tensor:
 def centreness_of(anchors: Tensor, boxes: Tensor) -> Tensor:
     """How central the centres of anchors [M, 4] lie in boxes [M, 4], [M] in [0, 1]; 0 outside."""
     return assigners.centerness(distances_to(assigners.centres(anchors), boxes).clamp(min=0))
-
-
-def grown(boxes: Tensor, least: float) -> Tensor:
-    """Boxes [N, 4] about the same centres, no side shorter than ``least`` px."""
-    if least <= 0:
-        return boxes
-    middle = assigners.centres(boxes)
-    half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=least / 2)
-    return torch.cat((middle - half, middle + half), 1)

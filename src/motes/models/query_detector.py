@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from motes.errors import CardError
 from motes.layers.box_backbone import BoxBackbone, create_box_backbone
-from motes.layers.box_coders import clipped
+from motes.layers.box_coders import Size, clipped
 from motes.layers.channel_mapper import ChannelMapper, FinestLevel
 from motes.layers.dense_detector import DenseDetector
 from motes.losses.set_matching import SetLoss, frame
-
-Size = tuple[Any, Any]
 
 
 class QueryDetector(DenseDetector):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from motes.layers.box_backbone import BACKBONE_NAMES, create_box_backbone
-from motes.layers.box_coders import DeltaCoder, clipped
+from motes.layers.box_coders import DeltaCoder, Size, clipped
 from motes.layers.box_fpn import BoxFPN
 from motes.layers.box_towers import prior_bias
 from motes.layers.dense_detector import DenseDetector
@@ -25,8 +25,6 @@ from motes.models.query_detector import in_px
 
 CHANNELS, INNER, SIDE = 256, 64, 7
 """Features of a proposal, of its interaction, and bins of a side of its region."""
-
-Size = tuple[Any, Any]
 
 
 class SparseRCNN(DenseDetector):

@@ -32,7 +32,6 @@ from motes.models.one_anchor import (
     OneAnchorDetector,
     at_levels,
     centreness_of,
-    grown,
     level_sums,
     matched,
     one_hot,
@@ -104,7 +103,7 @@ class TOOD(OneAnchorDetector):
             hits = self.chosen(levels, targets)
             class_loss = focal_on_probabilities(scores, one_hot(hits, scores))
             total = hits.boxes.new_tensor(len(hits.place))
-            weight = centreness_of(anchors[hits.place], grown(hits.boxes, self.min_side))
+            weight = centreness_of(anchors[hits.place], assigners.grown(hits.boxes, self.min_side))
         else:
             hits = self.chosen_by_task(scores.detach(), boxes.detach(), anchors, targets)
             weight = qualities(hits, scores.detach(), boxes.detach(), targets)
@@ -128,7 +127,8 @@ class TOOD(OneAnchorDetector):
         """The positive anchors by what is predicted for them: [B, P, K] probabilities and [B, P, 4] px."""
         indices = []
         for score, box, target in zip(scores, boxes, targets, strict=True):
-            wanted, labels = grown(target["boxes"].to(anchors), self.min_side), target["labels"].to(anchors.device)
+            wanted = assigners.grown(target["boxes"].to(anchors), self.min_side)
+            labels = target["labels"].to(anchors.device)
             indices.append(self.aligned(score, box, anchors, wanted, labels)[0].index)
         return matched(indices, targets)
 

@@ -23,7 +23,7 @@ from motes.layers.box_coders import boxes_from_distances
 from motes.layers.box_fpn import BoxFPN
 from motes.layers.box_overlap import aligned_iou
 from motes.layers.box_towers import ConvUnit, Scale, Tower, init_head, prior_bias
-from motes.layers.deformable_conv import DeformableConv
+from motes.layers.deformable import DeformableConv
 from motes.layers.dense_detector import Targets, flattened, level_counts, map_sizes
 from motes.layers.priors import points
 from motes.losses.boxes import giou_loss, varifocal, weighted_mean
