@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.progress import track
 
 from motes.benchmark.box_board import published_box_blocks
 from motes.benchmark.leaderboard import (
@@ -28,6 +27,7 @@ from motes.benchmark.page import Block, Heading, Table, Text, write_page
 from motes.benchmark.standing import Entrant, read_standing, slug
 from motes.cards import list_models, model_card
 from motes.checkpoints import read_card
+from motes.cli.progress import progress
 from motes.data import open_dataset
 from motes.errors import CardError
 from motes.metrics import box_protocol
@@ -92,7 +92,7 @@ def measured(pages: Path, root: Path, targets: Sequence[tuple[str, str]]) -> lis
     torch.set_num_threads(1)
     samples = open_dataset(root).split(SPLIT) if targets else []
     entrants: list[Entrant] = []
-    for label, target in track(targets, f"{NAME}: loading", disable=not targets):
+    for label, target in targets:
         loaded = entrant(target)
         entrants.append(replace(loaded, label=label) if label else loaded)
     boards = []
@@ -100,8 +100,8 @@ def measured(pages: Path, root: Path, targets: Sequence[tuple[str, str]]) -> lis
         rule = box_protocol(name)
         rows = []
         if entrants:
-            bar = track(range(len(entrants) * len(samples)), f"{NAME}, {name}")
-            board = measure_board(entrants, samples, NAME, SPLIT, rule, pages, iter(bar).__next__)
+            with progress(f"{NAME}, {name}", len(entrants) * len(samples)) as advance:
+                board = measure_board(entrants, samples, NAME, SPLIT, rule, pages, advance)
             rows = [*board.rows, *board.unfinished]
         folder, have = rows_folder(pages, NAME, SPLIT, rule.name), {slug(row.label) for row in rows}
         kept = [read_standing(p) for p in sorted(folder.glob("*")) if p.name not in have]
