@@ -50,6 +50,9 @@ AUTHORS_FILES = {
 
 DETECTORS_FILES = "none known to us of the DenseSIRST table; checkpoints of mmdetection for the same network are read"
 
+MACS = {"macs_256": "", "macs_512": " (512x512)"}
+"""Key of a card's cost -> what is said beside it."""
+
 DATA = {"irstd": "sirst", "aerial": "isaid", "detection": "densesirst"}
 """Task -> the recipes that are named for a network without weights of ours."""
 
@@ -112,12 +115,13 @@ def overview(cards: Sequence[Card], shipped: Mapping[str, tuple[Path, Card]]) ->
     for card in cards:
         ours = [f"`{name}`" for name, (_, found) in shipped.items() if found.name == card.name]
         cost = card.complexity.get("deploy", card.complexity.get("train", {}))
+        macs = next((f"{v / 1e9:.3g} G{tail}" for k, tail in MACS.items() if (v := cost.get(k))), "")
         rows.append(
             [
                 f"[{card.title}](#{anchor(card.title)})",
                 f"{card.venue} {card.year}",
                 f"{cost['params'] / 1e6:.3g} M" if cost else "",
-                f"{cost['macs_256'] / 1e9:.3g} G" if cost else "",
+                macs,
                 ", ".join(ours) or "none yet",
             ]
         )

@@ -112,7 +112,8 @@ class Card:
     ``published`` and ``measured`` are rows ``{data, split, protocol, iou, niou, pd, fa, ...}`` (IoU, Pd as fractions,
     Fa as a fraction of pixels). ``calibration`` is ``{data, frames, threshold: [...], fa_per_mpx: [...], pd: [...]}``
     with thresholds ascending. ``training`` is ``{data, split, recipe, seed, epochs, ...}``. ``complexity`` is
-    ``{form: {params, macs_256}}`` as ``motes bench`` counts them (MACs of the convolutions, one 256x256 frame).
+    ``{form: {params, macs_256}}`` as ``motes bench`` counts them (MACs of the convolutions, one 256x256 frame;
+    ``macs_512`` of what takes none so small).
     ``boxes`` is of detectors (``task: detection``) alone.
     """
 

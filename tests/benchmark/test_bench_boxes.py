@@ -130,3 +130,47 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, small_fcos: None, capsys: 
     assert code == 2
     assert "nothing to measure" in err
     assert call("repisdnet", "--published")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "options", [["--size", "256"], ["--backend", "torch"], ["--threads", "1"], ["--runs", "3"], ["--variant", "small"]]
+)
+def test_what_published_counts_do_not_take(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from motes.cli.app import main
+
+    monkeypatch.setattr("sys.argv", ["motes", "bench", "fcos", "--published", *options])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith(f"motes: error: {options[0]} and --published do not go together")
+
+
+@pytest.mark.parametrize("name", motes.list_models("detection"))
+def test_cards_tell_the_cost_of_every_variant(name: str) -> None:
+    card = motes.model_card(name)
+    assert list(card.complexity) == ["train", *card.variants]
+    for row in card.complexity.values():
+        assert row["params"] > 1e6 and any(row.get(f"macs_{side}", 0) > 1e9 for side in (256, 512))
+
+
+def test_models_prints_the_cost_of_what_takes_no_small_frame(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from motes.cli.app import main
+
+    def call(*args: str) -> str:
+        monkeypatch.setattr("sys.argv", ["motes", "models", *args])
+        with pytest.raises(SystemExit):
+            main()
+        return capsys.readouterr().out
+
+    lines = call("ssd").splitlines()
+    assert "form parameters MACs 256x256 MACs 512x512" in [" ".join(line.split()) for line in lines]
+    assert any(re.fullmatch(r"train +23,745,908 +- +87,551,959,040", line) for line in lines)
+    assert any(re.fullmatch(r"small +22,480,300 +22,123,642,880 +-", line) for line in lines)
+    (row,) = [line for line in call("--task", "detection").splitlines() if line.startswith("ssd ")]
+    assert "23.7 M" in row and "87.6 G at 512" in row

@@ -13,6 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from motes.errors import MotesError
 from motes.models import create_model
 
+SIDES = (256, 512)
+"""px of the square frames that cards tell the cost of: the first one that a network takes."""
+
 
 @dataclass(frozen=True)
 class Complexity:
@@ -76,7 +79,7 @@ def complexity(net: nn.Module, height: int = 256, width: int = 256) -> Complexit
 def complexity_of_forms(name: str) -> dict[str, dict[str, int]]:
     """``{form: {params, macs_256}}`` of a network and its variants, as a card holds it.
 
-    Variants that are built for frames of another size than 256 x 256 are left out.
+    Of a variant that cannot take 256 x 256 px it is ``macs_512``; one that takes neither is left out.
     """
     from motes.cards import model_card
 
@@ -85,8 +88,9 @@ def complexity_of_forms(name: str) -> dict[str, dict[str, int]]:
         for variant in (None, *model_card(name).variants):
             net = create_model(name, variant)
             spec = net.card.input
-            if spec.min_size > 256 or (spec.max_size or 256) < 256:
+            side = next((s for s in SIDES if spec.min_size <= s <= (spec.max_size or s)), None)
+            if side is None:
                 continue
-            cost = complexity(net)
-            counted[variant or "train"] = {"params": cost.params, "macs_256": cost.macs}
+            cost = complexity(net, side, side)
+            counted[variant or "train"] = {"params": cost.params, f"macs_{side}": cost.macs}
     return counted

@@ -33,12 +33,14 @@ def bench(
     target: Annotated[
         str | None, typer.Argument(metavar="MODEL|WEIGHTS", help="A network, a weight file, a method.")
     ] = None,
-    size: Annotated[str, typer.Option(help="Sides in px, separated by commas: 256,512 or 480x640.")] = "256,512",
+    size: Annotated[
+        str | None, typer.Option(help="Sides in px, separated by commas: 256,512 (the default) or 480x640.")
+    ] = None,
     backend: Annotated[
         list[str] | None, typer.Option(help="torch, onnx, openvino, also by commas; default: all that are installed.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: what each backend takes.")] = None,
-    runs: Annotated[int, typer.Option(min=3, help="Timed runs, after three to warm up.")] = 15,
+    runs: Annotated[int | None, typer.Option(min=3, help="Timed runs, after three to warm up; default: 15.")] = None,
     model: Annotated[str | None, typer.Option(help="The network, where its names do not tell.")] = None,
     variant: Annotated[str | None, typer.Option(help="Its variant.")] = None,
     published: Annotated[
@@ -56,7 +58,14 @@ def bench(
 
     if target is None and not published:
         raise MotesError("nothing to measure", "motes bench NAME, or --published for what tables print of all")
-    sizes = [_sides(text) for text in size.split(",")]
+    ignored = {"size": size, "backend": backend, "threads": threads, "runs": runs, "model": model, "variant": variant}
+    if published and (given := [f"--{name}" for name, value in ignored.items() if value is not None]):
+        raise MotesError(
+            f"{', '.join(given)} and --published do not go together: it counts what tables print, of whole networks at "
+            "512x512, and times nothing",
+            "leave --published out to count and time with these",
+        )
+    sizes = [_sides(text) for text in (size or "256,512").split(",")]
     backends = [b.strip() for text in backend or [] for b in text.split(",") if b.strip()]
     try:
         import onnx  # noqa: F401
@@ -71,7 +80,7 @@ def bench(
     else:
         from motes.benchmark.bench import bench as run
 
-        result = run(target, sizes, backends, threads, runs, model, variant)
+        result = run(target, sizes, backends, threads, runs or 15, model, variant)
     if output is not None:
         from motes.imaging import atomic_path
 

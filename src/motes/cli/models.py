@@ -89,7 +89,7 @@ def _overview(cards: list[Card]) -> str:
                 card.name,
                 card.task,
                 _change(first.get("params"), last.get("params"), "M"),
-                _change(first.get("macs_256"), last.get("macs_256"), "G"),
+                _macs(first, last),
                 f"{card.venue} {card.year or ''}".strip() or None,
                 _result(best) or None,
             ]
@@ -120,8 +120,12 @@ def _details(card: Card) -> str:
     ]
     parts = ["\n".join(f"{k:10} {v}" for k, v in facts if v)]
     if card.complexity:
-        rows = [[form, f"{v['params']:,}", f"{v['macs_256']:,}"] for form, v in card.complexity.items()]
-        parts.append(text_table(["form", ">parameters", ">MACs 256x256"], rows))
+        sides = [side for side in (256, 512) if any(f"macs_{side}" in v for v in card.complexity.values())]
+        rows = [
+            [form, f"{v['params']:,}", *(f"{v[key]:,}" if (key := f"macs_{side}") in v else None for side in sides)]
+            for form, v in card.complexity.items()
+        ]
+        parts.append(text_table(["form", ">parameters", *(f">MACs {side}x{side}" for side in sides)], rows))
     parts += [_results("published", card.published), _results("measured here", card.measured)]
     return "\n\n".join(p for p in parts if p)
 
@@ -153,6 +157,13 @@ def _change(first: float | None, last: float | None, unit: str) -> str | None:
     if first == last:
         return size_of(last, unit)
     return f"{size_of(first, unit)} -> {size_of(last, unit)}"
+
+
+def _macs(first: Mapping[str, Any], last: Mapping[str, Any]) -> str | None:
+    """Of 256x256 px; where that is too small a frame, of 512x512, which is said."""
+    if "macs_256" in first or "macs_512" not in first:
+        return _change(first.get("macs_256"), last.get("macs_256"), "G")
+    return f"{_change(first['macs_512'], last.get('macs_512'), 'G')} at 512"
 
 
 def _result(row: Mapping[str, Any]) -> str:
