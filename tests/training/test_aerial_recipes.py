@@ -21,7 +21,8 @@ LAYOUTS = {
     "iSAID": "isaid", "GaoFen-IMG": "gaofen-img", "GaoFen-SAR": "gaofen-sar", "Potsdam": "potsdam",
     "Vaihingen": "vaihingen",
 }  # fmt: skip
-AERIAL = [n for n in recipe_names() if load_recipe(n).task == "aerial"]
+STANDALONE = ("aerial_overfit",)
+AERIAL = [n for n in recipe_names() if load_recipe(n).task == "aerial" and n not in STANDALONE]
 ISSUED = ("factseg_isaid", "farseg_isaid", "pfnet_isaid", "pfnet_gaofen_img", "pfnet_gaofen_sar")
 
 
@@ -95,6 +96,25 @@ def test_trains_two_steps_on_a_miniature(name: str, tmp_path: Path) -> None:
     net, card = load_network(folder / "best.safetensors")
     assert card.training["recipe"] == name and card.classes == class_table(str(recipe.data.classes)).names
     assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+LOSSES = {"factseg": "factseg.joint", "pfnet": "pfnet.joint", "semantic_fpn": "cross_entropy"}
+
+
+@pytest.mark.parametrize("model", LOSSES)
+def test_the_overfitting_recipe_takes_any_network_and_a_handful_of_patches(model: str, tmp_path: Path) -> None:
+    """All images are trained on, none selects, and the last weights are those that count."""
+    torch.set_num_threads(1)
+    write_aerial(tmp_path / "set", "patches", 2, 80)
+    changed = [
+        f"data.root={tmp_path / 'set'}", f"model.name={model}", f"losses=[{{name: {LOSSES[model]}}}]",
+        "model.options={backbone: test_resnet}", "transform.crop=64", "loop.batch_size=2", "loop.steps=2",
+    ]  # fmt: skip
+    folder = start("aerial_overfit", changed, None, tmp_path / "runs")
+    assert folder is not None
+    _, card = load_network(folder / "best.safetensors")
+    assert card.name == model and card.training["recipe"] == "aerial_overfit"
+    assert load_recipe("aerial_overfit").transform.centred == 1
 
 
 def test_patches_of_an_image_are_never_on_both_sides() -> None:
