@@ -71,7 +71,7 @@ def box_blocks(board: Board, samples: Sequence[Sample], out: Path) -> list[Block
     blocks: list[Block] = [
         Heading(2, f"{board.split or 'all frames'}, protocol `{board.protocol}`"),
         Text(
-            f"{facts['images']} frames, {facts['targets']} targets; frames run at {size}, corners are read as "
+            f"{facts['images']} frames, {facts['targets']:,} targets; frames run at {size}, corners are read as "
             f"`{facts['reader']}`, a box is found at IoU {facts['iou']:g} ({unit}), a centre within "
             f"{facts['distance']:g} px. Sorted by mAP12. Below each value its 95 % interval or its counts. Recall is "
             "of all boxes that a network gives, whatever their score. Milliseconds are the median over the frames of "

@@ -336,7 +336,7 @@ def title(card: Card) -> str:
 
 
 def epochs_of_run(folder: Path) -> tuple[float, int] | None:
-    """Epochs a run has done, and those of its recipe as shipped (of its own one where it is not a shipped recipe)."""
+    """Epochs a run has done, and those of its recipe as shipped, or of its own copy where that has more."""
     from motes.training.run import Run
 
     _, recipe = Run.open(folder)
@@ -345,7 +345,7 @@ def epochs_of_run(folder: Path) -> tuple[float, int] | None:
             done = max(float(row["epoch"]) for row in csv.DictReader(stream))
     except (OSError, ValueError):
         return None
-    planned = _planned(recipe.name, recipe.loop.epochs or 0)
+    planned = max(_planned(recipe.name), recipe.loop.epochs or 0)
     return (round(done, 1), planned) if planned else None
 
 
@@ -354,7 +354,7 @@ def epochs_of_card(card: Card) -> tuple[float, int] | None:
     recipe, done = card.training.get("recipe"), card.training.get("epochs")
     if not recipe or done is None:
         return None
-    planned = _planned(str(recipe), 0)
+    planned = _planned(str(recipe))
     return (float(done), planned) if planned else None
 
 
@@ -364,10 +364,11 @@ def shown_frames(samples: Sequence[Sample]) -> list[str]:
     return [s.name for s in samples[step // 2 :: step]][:SHOWN]
 
 
-def _planned(recipe: str, otherwise: int) -> int:
+def _planned(recipe: str) -> int:
+    """Epochs of a shipped recipe; 0 of another one, and of one that counts steps."""
     from motes.training.recipe import load_recipe, recipe_names
 
-    return (load_recipe(recipe).loop.epochs or 0) if recipe in recipe_names() else otherwise
+    return (load_recipe(recipe).loop.epochs or 0) if recipe in recipe_names() else 0
 
 
 def _rate(row: Standing, key: str, counts: bool = True) -> str | None:
