@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from motes.benchmark.smoke import FRAMES, Chain, LeftOutError, Settings, in_the_field
+from motes.cards import model_card
 from motes.data import Sample, open_dataset
 from motes.data.annotations import read_boxes
 from motes.data.synthesize import write_dataset
@@ -27,6 +30,9 @@ RATE = 1e-3
 TARGETS = (12, 22)
 """px: so large that every published head has something to learn; at 4 px most have not."""
 
+REPLACED = "resnet50"
+"""The backbone whose place a smaller one takes; of PVT-T, for one, nothing but RetinaNet is left without its own."""
+
 CHANGED = 0.02
 """Share of the boxes that rounding may exchange: doubles or proposals that score nearly alike."""
 
@@ -39,10 +45,13 @@ class BoxChain(Chain):
 
     def __init__(self, name: str, variant: str | None, folder: Path, settings: Settings) -> None:
         super().__init__(name, variant, folder, settings)
-        self.options = {"backbone": settings.backbone} if settings.backbone else {}
+        self.backbone = settings.backbone
+        if settings.backbone == Settings.backbone and own_backbone(name) != REPLACED:
+            self.backbone = None
+        self.options = {"backbone": self.backbone} if self.backbone else {}
 
     def train(self) -> str:
-        return f"{super().train()}, backbone {self.settings.backbone or 'as published'}"
+        return f"{super().train()}, backbone {self.backbone or own_backbone(self.name)}"
 
     def evaluate(self) -> str:
         detector = self.detector
@@ -116,6 +125,12 @@ class BoxChain(Chain):
             },
         }  # fmt: skip
         return parse_recipe(values, "motes smoke")
+
+
+def own_backbone(name: str) -> str:
+    """What a detector stands on where nothing is said."""
+    make = getattr(importlib.import_module(f"motes.models.{name}"), model_card(name).class_name)
+    return str(inspect.signature(make).parameters["backbone"].default)
 
 
 def unlike(boxes: np.ndarray, scores: np.ndarray, other_boxes: np.ndarray, other_scores: np.ndarray) -> int:

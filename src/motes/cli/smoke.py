@@ -40,7 +40,8 @@ def smoke(
     ] = 64,
     lr: Annotated[float, typer.Option(help="Learning rate of AdamW; detectors: 1e-3 where none is given.")] = 5e-3,
     backbone: Annotated[
-        str, typer.Option(help="Of networks for aerial images and detectors: one of timm's, or 'published'.")
+        str,
+        typer.Option(help="Of aerial networks, and of detectors in place of ResNet-50: one of timm's, or 'published'."),
     ] = "resnet18",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: as PyTorch decides.")] = None,
     output: Annotated[
