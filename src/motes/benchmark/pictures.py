@@ -38,6 +38,7 @@ def plot_cost(rows: Sequence[Standing], path: Path, metric: str = "iou", name: s
         axes = figure.subplots()
         axes.set(xlabel=f"multiply-accumulates of one {side}x{side} frame (10$^9$)", ylabel=name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         for k, row in enumerate(known):
             size, marker = 12 + 40 * np.sqrt(row.params / 1e6), MARKERS.get(row.kind, "D")
             if alike:  # then markers are free to tell networks of one colour apart
@@ -48,6 +49,8 @@ def plot_cost(rows: Sequence[Standing], path: Path, metric: str = "iou", name: s
             label = row.label if alike else f"{row.label} ({row.kind})"
             axes.scatter([], [], s=18, color=colour, marker=marker, label=label)
         axes.margins(0.2)
+        if known and max(r.macs for r in known) < 5 * min(r.macs for r in known):  # too few powers of ten for ticks
+            axes.set_xscale("linear")
         figure.legend(loc="outside right upper", fontsize=7)
 
 
