@@ -198,6 +198,12 @@ def test_bad_options(name: str, options: dict, message: str) -> None:
         ("factseg.joint", torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 5).long(), "against labels of"),
         ("factseg.joint", torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4), "need integer labels"),
         ("factseg.binary", torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4).long(), "an output of 1 channel, found 3"),
+        (
+            "factseg.inverse_frequency",
+            (torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)),
+            torch.zeros(1, 4, 4).long(),
+            "output 1 has one in all",
+        ),
     ],
 )
 def test_bad_input(name: str, outputs: torch.Tensor, labels: torch.Tensor, message: str) -> None:

@@ -49,6 +49,11 @@ class ClassLoss(nn.Module):
             raise MotesError(f"output of shape {tuple(outputs.shape)} against labels of {tuple(labels.shape)}")
         if self.channels is not None and outputs.shape[1] != self.channels:
             raise MotesError(f"this loss needs an output of {self.channels} channel, found {outputs.shape[1]}")
+        if self.channels is None and outputs.shape[1] == 1:  # PFNet's edges, where FactSeg has its class logits
+            raise MotesError(
+                f"this loss needs a channel for each class, output {self.output} has one in all",
+                "choose another with the loss's option 'output'",
+            )
         with full_precision(outputs):
             return self.one(outputs.float(), labels)
 
