@@ -38,7 +38,9 @@ def smoke(
     size: Annotated[
         int, typer.Option(min=16, help="Side of the frames in px, or the smallest the network takes.")
     ] = 64,
-    lr: Annotated[float, typer.Option(help="Learning rate of AdamW; detectors: 1e-3 where none is given.")] = 5e-3,
+    lr: Annotated[
+        float, typer.Option(help="Learning rate of AdamW; detectors: 1e-3 where none is given, pvt_t: 3e-4.")
+    ] = 5e-3,
     backbone: Annotated[
         str,
         typer.Option(help="Of aerial networks, and of detectors in place of ResNet-50: one of timm's, or 'published'."),
