@@ -37,6 +37,10 @@ def test_ctrl_c_waits_for_what_was_begun() -> None:
         time.sleep(0.1 if i else 0.5)
         ended.append(i)
 
-    with pytest.raises(KeyboardInterrupt):
-        in_threads(work, range(100), count=4)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            in_threads(work, range(100), count=4)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sorted(ended) == sorted(begun) and len(begun) < 100
