@@ -24,7 +24,7 @@ PRELOADED = (
     "motes.evaluation", "motes.export", "motes.training.loop", "motes.benchmark.bench",
 )  # fmt: skip
 SECONDS = 90
-AGAIN = 5.0
+AGAIN = 12.0  # longer than it takes to end workers that are still starting
 
 
 def run(argv: list[str], out: str, err: str, interrupt: float | None, limit: int | None) -> int:
