@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "leaderboard": (
         "leaderboard",
-        "Put networks and training-free methods into one table, with intervals, cost and pictures.",
+        "Put networks and training-free methods, or detectors, into one table, with intervals, cost and pictures.",
     ),
     "reproduce": (
         "leaderboard",
