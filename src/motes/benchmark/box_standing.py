@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from motes.benchmark.complexity import complexity
+from motes.benchmark.latency import Timed
 from motes.benchmark.published_cost import SIDE
 from motes.cards import Card, list_models
 from motes.checkpoints.loading import own_options
@@ -49,7 +50,7 @@ def box_measurements(
     Raises:
         DataError: frames with neither boxes nor masks, or classes that the network does not know.
     """
-    timer = TimedCandidates(backend)
+    timer = Timed(backend)
     times = [0.0]
 
     def each() -> None:
@@ -64,28 +65,12 @@ def box_measurements(
     return {
         "task": "detection",
         "run": {k: v for k, v in found.run.items() if k != "warnings"},
-        "metrics": {
-            k: {"value": v.value, "numerator": v.numerator, "denominator": v.denominator, "interval": v.interval}
-            for k, v in found.metrics.items()
-        },
+        "metrics": {k: asdict(v) for k, v in found.metrics.items()},
         "ms": 1e3 * float(np.median(np.diff(times))),
         "warnings": tuple(found.warnings),
         "boxes": kept_boxes(found.score, shown),
         "curves": curves(found.score),
     }
-
-
-class TimedCandidates:
-    """A backend that adds up the processor time of its runs, which other programs on the machine hardly change."""
-
-    def __init__(self, backend: Any) -> None:
-        self.backend, self.card, self.seconds = backend, backend.card, 0.0
-
-    def candidates(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        began = time.process_time()
-        found: dict[str, np.ndarray] = self.backend.candidates(batch)
-        self.seconds += time.process_time() - began
-        return found
 
 
 def curves(score: BoxScore) -> dict[str, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from motes.benchmark.box_standing import box_measurements
+from motes.benchmark.latency import Timed
 from motes.cards import list_models, model_card
 from motes.classical import METHODS
 from motes.data import Sample
@@ -174,28 +174,12 @@ def map_measurements(
             advance()
     return {
         "run": {**score.facts(), "weights_sha256": entrant.sha256, "options": dict(card.options)},
-        "metrics": {
-            k: {"value": v.value, "numerator": v.numerator, "denominator": v.denominator, "interval": v.interval}
-            for k, v in score.compute().items()
-        },
+        "metrics": {k: asdict(v) for k, v in score.compute().items()},
         "ms": 1e3 * float(np.median(seconds)),
         "warnings": tuple(overlap(card, samples)),
         "masks": masks,
         "score": score,
     }
-
-
-class Timed:
-    """A backend that adds up the processor time of its runs, which other programs on the machine hardly change."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend, self.card, self.seconds = backend, backend.card, 0.0
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        began = time.process_time()
-        logits = self.backend.run(batch)
-        self.seconds += time.process_time() - began
-        return logits
 
 
 def published(name: str, data: str) -> list[Mapping[str, Any]]:
