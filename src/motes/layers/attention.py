@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from motes.layers.fast_gradients import mean_and_largest, pooled
+
 
 class ChannelAttention(nn.Module):
     """Weights in (0, 1) of the channels, from their mean and maximum over the frame: [B, C, H, W] -> [B, C, 1, 1].
@@ -25,7 +27,7 @@ class ChannelAttention(nn.Module):
         self.fc2 = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, largest = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        mean, largest = pooled(x)
         return torch.sigmoid(self.fc2(torch.relu(self.fc1(mean))) + self.fc2(torch.relu(self.fc1(largest))))
 
 
@@ -41,5 +43,4 @@ class SpatialAttention(nn.Module):
         self.conv1 = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
-        return torch.sigmoid(self.conv1(pooled))
+        return torch.sigmoid(self.conv1(mean_and_largest(x)))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from motes.errors import CardError
 from motes.layers.attention import ChannelAttention, SpatialAttention
+from motes.layers.fast_gradients import gated, joined
 from motes.naming import look_up
 
 BACKBONES = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "vgg10": (1, 1, 1, 1)}
@@ -112,7 +113,7 @@ class DNANet(nn.Module):
                     parts.append(scaled(maps[level + 1, column - 1], 2))
                     if level:
                         parts.append(scaled(maps[level - 1, column], 0.5))
-                    x = torch.cat(parts, dim=1)
+                    x = joined(parts)
                 else:
                     x = F.max_pool2d(maps[level - 1, 0], 2) if level else images
                 maps[level, column] = getattr(self, f"conv{level}_{column}")(x)
@@ -124,7 +125,7 @@ class DNANet(nn.Module):
             scaled(getattr(self, f"conv0_{level}_1x1")(maps[level, LEVELS - 1 - level]), 2**level)
             for level in range(LEVELS - 1, 0, -1)
         ]
-        fused = self.conv0_4_final(torch.cat([*last, maps[0, LEVELS - 1]], dim=1))
+        fused = self.conv0_4_final(joined([*last, maps[0, LEVELS - 1]]))
         return self.final4(fused) if self.deep_supervision else self.final(fused)
 
     def _supervised(self, maps: dict[tuple[int, int], Tensor]) -> list[Tensor]:
@@ -170,7 +171,7 @@ class AttentionBlock(nn.Module):
         y = torch.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         y = self.ca(y) * y
-        y = self.sa(y) * y
+        y = gated(y, self.sa(y))
         if self.residual:
             y = y + (x if self.shortcut is None else self.shortcut(x))
         return torch.relu(y)
