@@ -13,6 +13,7 @@ from motes.interrupts import remember_interrupts
 
 COMMANDS = {
     "detect": ("detect", "Find targets in images."),
+    "calibrate": ("calibrate", "Set a network's threshold from your own frames without targets."),
     "predict": ("predict", "Give every pixel of aerial images its class."),
     "demo": ("demo", "Make a 14-bit infrared scene and find its targets, offline."),
     "score": ("score", "Score maps, masks or boxes of any method against ground truth; with --classes, class maps."),

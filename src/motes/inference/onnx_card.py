@@ -35,6 +35,23 @@ def read_onnx_card(path: str | Path) -> Card:
     return Card.from_json(text, str(path))
 
 
+def onnx_with_card(data: bytes, card: Card, where: str = "network") -> bytes:
+    """The same ONNX file with another card: the graph, the weights and all other metadata byte by byte as they are.
+
+    Raises:
+        CheckpointError: ``data`` is not an ONNX file.
+    """
+    onnx_metadata(data, where)
+    kept, at = bytearray(), 0
+    while at < len(data):
+        field, value, end = _field(data, at)
+        if field != _METADATA_PROPS or dict(_fields(value)).get(1) != METADATA_KEY.encode():
+            kept += data[at:end]
+        at = end
+    entry = _message(1, METADATA_KEY.encode()) + _message(2, card.to_json().encode("utf-8"))
+    return bytes(kept) + _message(_METADATA_PROPS, entry)
+
+
 def onnx_metadata(data: bytes, where: str) -> dict[str, str]:
     """``metadata_props`` of a serialised ModelProto; raises CheckpointError if ``data`` is not one."""
     found = {}
@@ -54,23 +71,40 @@ def _fields(data: bytes) -> list[tuple[int, bytes]]:
     """(field number, payload) of every top-level field; numbers have an empty payload."""
     at, found = 0, []
     while at < len(data):
-        tag, at = _varint(data, at)
-        field, wire = tag >> 3, tag & 7
-        payload = b""
-        if wire == 0:
-            _, at = _varint(data, at)
-        elif wire in (1, 5):
-            at += 8 if wire == 1 else 4
-        elif wire == 2:
-            size, at = _varint(data, at)
-            payload = data[at : at + size]
-            at += size
-        else:
-            raise ValueError(f"wire type {wire}")
-        if field == 0 or at > len(data):
-            raise ValueError("truncated")
+        field, payload, at = _field(data, at)
         found.append((field, payload))
     return found
+
+
+def _field(data: bytes, at: int) -> tuple[int, bytes, int]:
+    """Field number, payload and end of the field that begins ``at``."""
+    tag, at = _varint(data, at)
+    field, wire = tag >> 3, tag & 7
+    payload = b""
+    if wire == 0:
+        _, at = _varint(data, at)
+    elif wire in (1, 5):
+        at += 8 if wire == 1 else 4
+    elif wire == 2:
+        size, at = _varint(data, at)
+        payload = data[at : at + size]
+        at += size
+    else:
+        raise ValueError(f"wire type {wire}")
+    if field == 0 or at > len(data):
+        raise ValueError("truncated")
+    return field, payload, at
+
+
+def _message(field: int, payload: bytes) -> bytes:
+    """A field that holds bytes: its tag, the length in groups of seven bits, the payload."""
+    head, number = bytearray(), field << 3 | 2
+    for value in (number, len(payload)):
+        while value > 0x7F:
+            head.append(value & 0x7F | 0x80)
+            value >>= 7
+        head.append(value)
+    return bytes(head) + payload
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -29,6 +29,20 @@ def zero_rate(exposure: float) -> Interval | None:
     return (0.0, -math.log(0.025) / exposure) if exposure > 0 else None
 
 
+def poisson_bounds(events: np.ndarray, exposure: float, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """The rates that ``events`` in ``exposure`` speak against: (lower, upper), each alone with this ``confidence``.
+
+    Exact (Garwood, Biometrika 28, 1936). After no event the upper bound is 3.0 / exposure at 95 %: the rule of three.
+    Together the two are an interval of 2 * confidence - 1.
+    """
+    from scipy.special import gammaincinv
+
+    counts = np.asarray(events, np.float64)
+    # Of no event the lower bound is 0, where the quantile is not defined.
+    lower = np.where(counts > 0, gammaincinv(np.maximum(counts, 1), 1 - confidence), 0.0)
+    return lower / exposure, gammaincinv(counts + 1, confidence) / exposure
+
+
 def resampling_weights(images: int, resamples: int, seed: int) -> np.ndarray:
     """How often each image occurs in each bootstrap resample: float64 [resamples, images]."""
     rng = np.random.default_rng(seed)
