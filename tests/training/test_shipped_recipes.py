@@ -21,7 +21,13 @@ LAYOUTS = {
     "NUDT-SIRST": "dnanet",
 }
 DATA = ("sirst", "noisy_sirst", "irstd1k", "sirst_aug", "nudt_sirst")
-STANDALONE = ("repisdnet_sirst_small_crops", "repisdnet_sirst_shipped", "repisdnet_sirst_all", "sirst_short")
+STANDALONE = (
+    "repisdnet_sirst_small_crops",
+    "repisdnet_sirst_shipped",
+    "repisdnet_sirst_all",
+    "sirst_short",
+    "motes_seg_sensors",
+)
 
 LARGE = {"uiunet": 1, "serankdet": 0, "agpcnet": 2, "mtunet": 2}
 """Networks of ten million parameters and more: how many of their recipes are run; all are read."""

@@ -40,6 +40,7 @@ class Sample:
         boxes: the file that holds its boxes (VOC, LabelMe, YOLO, COCO), or None; see `motes.data.annotations`.
         sky: the sky map, or None.
         box_classes: names by number, where the boxes are stored with numbers.
+        empty: it is known to hold no target, and needs no mask.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Sample:
     boxes: Path | None = None
     sky: Path | None = None
     box_classes: tuple[str, ...] = ()
+    empty: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from motes.imaging import resize
 from motes.metrics import components
+from motes.training.recipe import TransformPart
 
 RIM = 3
 """Pixels around a target's mask that are copied too: its glow, fading out to the rim."""
@@ -22,30 +24,33 @@ def paste_targets(
     mask: np.ndarray,
     donor: np.ndarray,
     donor_mask: np.ndarray,
-    at_most: int,
+    part: TransformPart,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Up to ``at_most`` of the donor's targets, mirrored and turned by chance, added to a frame.
+    """Up to ``part.pasted`` of the donor's targets, mirrored and turned by chance, added to a frame.
 
-    What is added is a target's contrast: its pixels less the median of the ring around it. Contrasts are scaled by a
-    factor of 0.7 to 1.3. No target lands within ``RIM`` px of another or outside the frame.
+    What is added is a target's contrast: its pixels less the median of the ring around it, magnified by a factor of
+    ``part.paste_scale`` and multiplied by one of ``part.paste_gain``. No target lands within ``RIM`` px of another or
+    outside the frame.
 
     Args:
         pixels: [H, W, C] float32, scaled by the card (near [0, 1]).
         mask: [H, W] bool.
         donor: [h, w, C] float32, scaled likewise.
         donor_mask: [h, w] bool.
-        at_most: how many.
+        part: how many, and how they are changed.
         rng: decides everything.
 
     Returns:
         New pixels and mask; the inputs themselves where nothing could be pasted.
     """
     found = components(donor_mask)
-    for label in rng.permutation(len(found))[:at_most] + 1:
+    for label in rng.permutation(len(found))[: part.pasted] + 1:
         patch, target = _cut(donor, donor_mask, found.labels == label)
         if patch.shape[2] != pixels.shape[2]:  # a grey target for a frame of three bands, or the reverse
             patch = np.repeat(patch.mean(axis=2, keepdims=True), pixels.shape[2], axis=2)
+        if part.paste_scale != (1.0, 1.0):
+            patch, target = _magnified(patch, target, rng.uniform(*part.paste_scale))
         turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
         patch, target = np.rot90(patch, turns), np.rot90(target, turns)
         if mirrored:
@@ -54,7 +59,7 @@ def paste_targets(
         if place is None:
             continue
         pixels, mask = pixels.copy(), mask.copy()
-        pixels[place] += patch * np.float32(rng.uniform(0.7, 1.3))
+        pixels[place] += patch * np.float32(rng.uniform(*part.paste_gain))
         mask[place] |= target
     return pixels, mask
 
@@ -73,6 +78,16 @@ def _cut(donor: np.ndarray, donor_mask: np.ndarray, target: np.ndarray) -> tuple
     background = np.median(patch[ring], axis=0) if ring.any() else patch.min(axis=(0, 1))
     fade = np.clip(1 - distance / (RIM + 1), 0, 1) * ~(others & ~target)
     return (patch - background) * fade[..., None].astype(np.float32), target
+
+
+def _magnified(patch: np.ndarray, target: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both at another size, as bright as before: a mask over what averaging has made invisible would teach to see
+    targets in noise. A target that becomes smaller than a pixel keeps the pixel that it covers most."""
+    size = tuple(max(round(n * factor), 1) for n in target.shape)
+    share = resize(target.astype(np.float32), size, "bilinear")
+    small, mask = resize(patch, size, "bilinear"), share >= min(0.5, float(share.max()))
+    peak = float(np.abs(small[mask]).max())
+    return small * np.float32(np.abs(patch[target]).max() / max(peak, 1e-6)), mask
 
 
 def _place(mask: np.ndarray, size: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice] | None:

@@ -42,6 +42,7 @@ class ExtraData(Part):
     root: str
     split: str | None = None
     repeat: float = Field(1.0, gt=0)  # how often each frame counts in an epoch
+    empty: bool = False  # every image below root is a frame without targets: clutter to learn from
 
 
 class WindowsPart(Part):
@@ -85,6 +86,8 @@ class TransformPart(Part):
     centred: float = Field(0.8, ge=0, le=1)
     paste: float = Field(0.0, ge=0, le=1)  # how often targets of other frames are copied into this one
     pasted: int = Field(3, ge=1)  # at most so many
+    paste_scale: tuple[float, float] = (1.0, 1.0)  # target: magnification of what is pasted
+    paste_gain: tuple[float, float] = (0.7, 1.3)  # target: factor of its contrast
     # boxes: where they go and how they blend in, see ``data/copy_paste.py``; "sky" is BAG-CP
     paste_mode: Literal["sky", "plain", "plain_clusters", "gaussian", "gaussian_clusters"] = "sky"
     resize: tuple[int, int] | None = None  # boxes: height and width that every frame is squeezed to first
@@ -99,6 +102,10 @@ class TransformPart(Part):
     offset: float = Field(0.0, ge=0)  # brightness, in units of the scaled input
     gamma: float = Field(0.0, ge=0)
     noise: float = Field(0.0, ge=0)  # largest standard deviation of added noise, in units of the scaled input
+    # target: what cameras and their recorders add, see ``training/sensors.py``
+    stripes: float = Field(0.0, ge=0)  # largest standard deviation of column or row offsets, in units of the input
+    sharpen: float = Field(0.0, ge=0, le=1)  # how often edges are sharpened
+    compress: float = Field(0.0, ge=0, le=1)  # how often the frame has been a JPEG
 
 
 class LossPart(Part):

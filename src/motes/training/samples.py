@@ -48,7 +48,7 @@ class TrainingSet(Dataset[Item]):
 
     def __init__(self, samples: Sequence[Sample], spec: InputSpec, transform: TransformPart, seed: int) -> None:
         for sample in samples:
-            if sample.mask is None:
+            if sample.mask is None and not sample.empty:
                 raise DataError(f"{sample.image} has no mask, so it cannot be trained on")
         self.samples, self.spec, self.transform, self.seed = list(samples), spec, transform, seed
         self.scaled_spec = replace(spec, scaling_deep=Scaling("fixed", 0.0, 1.0))
@@ -64,7 +64,7 @@ class TrainingSet(Dataset[Item]):
         scaled = self._scaled(pixels)
         if self.transform.paste and rng.random() < self.transform.paste:
             donor, donor_mask = self._load(int(rng.integers(len(self.samples))))
-            scaled, mask = paste_targets(scaled, mask, self._scaled(donor), donor_mask, self.transform.pasted, rng)
+            scaled, mask = paste_targets(scaled, mask, self._scaled(donor), donor_mask, self.transform, rng)
         scaled, mask = augment(scaled, mask, self.transform, rng)
         return network_input(scaled, self.scaled_spec), mask[None].astype(np.float32), self.samples[index].name
 
@@ -73,7 +73,8 @@ class TrainingSet(Dataset[Item]):
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self.samples[index]
-        pixels, mask = read_image(sample.image).pixels, read_mask(sample.mask)
+        pixels = read_image(sample.image).pixels
+        mask = np.zeros(pixels.shape[:2], bool) if sample.empty else read_mask(sample.mask)
         if pixels.shape[:2] != mask.shape:
             raise DataError(
                 f"{sample.image} is {_size(pixels)} px but its mask is {_size(mask)}",

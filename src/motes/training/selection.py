@@ -23,7 +23,7 @@ from motes.data.parallel import in_threads
 from motes.data.scan import digest
 from motes.data.windows import Window, cut
 from motes.errors import DataError
-from motes.imaging import image_size, read_image, read_mask
+from motes.imaging import image_size, is_image_path, read_image, read_mask
 from motes.metrics import protocol as find_protocol
 from motes.naming import look_up
 from motes.training.recipe import DataPart, Recipe, WindowsPart
@@ -77,7 +77,8 @@ def select_frames(recipe: Recipe) -> Frames:
         )
     repeats = [part.repeat] * len(train)
     for extra in part.extra:
-        more = chosen(_opened(find_root(extra.root), None, table), extra.split)
+        place = find_root(extra.root)
+        more = empty_frames(place) if extra.empty else chosen(_opened(place, None, table), extra.split)
         train, repeats = train + more, repeats + [extra.repeat] * len(more)
     if not train:
         raise DataError(f"{root}: no frame is left to train on")
@@ -90,8 +91,9 @@ def box_rules(recipe: Recipe) -> BoxRules:
     part, paste = recipe.data, recipe.transform
     names = class_table(part.classes).names if part.classes else model_card(recipe.model.name).classes
     look_up("reader", part.reader, READERS, DataError)
-    # A network with a sky branch says so in its file.
+    # A network with a sky branch says so in its file; where it has an option ``sky``, that may be false.
     learned = getattr(importlib.import_module(f"motes.models.{recipe.model.name}"), "NEEDS_SKY", False)
+    learned = learned and recipe.model.options.get("sky", True) is not False
     return BoxRules(tuple(names), part.reader, learned or bool(paste.paste and MODES[paste.paste_mode].sky))
 
 
@@ -164,8 +166,14 @@ def no_sky(sample: Sample) -> DataError:
 
 
 def check_pair(sample: Sample, same_size: bool, whole: bool = True) -> None:
+    if sample.empty:
+        read_image(sample.image) if whole else image_size(sample.image)
+        return
     if sample.mask is None:
-        raise DataError(f"{sample.image} has no mask, so it can be neither trained on nor scored")
+        raise DataError(
+            f"{sample.image} has no mask, so it can be neither trained on nor scored",
+            "frames without targets: data.extra with empty=true",
+        )
     if whole:
         image, mask = read_image(sample.image).size, read_mask(sample.mask).shape
     else:
@@ -198,6 +206,14 @@ def chosen(data: Dataset, which: str | None) -> list[Sample]:
         names = [name.strip() for name in which.split("|")]
         return data.split(next((n for n in names if _has(data, n)), names[0]))
     return listed(data, which)
+
+
+def empty_frames(root: Path) -> list[Sample]:
+    """All images below a folder, as frames without a target."""
+    files = sorted(f for f in root.rglob("*") if f.is_file() and is_image_path(f))
+    if not files:
+        raise DataError(f"{root}: no image below this folder")
+    return [Sample(f.stem, f, empty=True) for f in files]
 
 
 def _has(data: Dataset, split: str) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from motes.imaging import resize
 from motes.training.recipe import TransformPart
+from motes.training.sensors import sensed
 
 Frame = tuple[np.ndarray, np.ndarray]
 
@@ -31,6 +32,7 @@ def augment(pixels: np.ndarray, mask: np.ndarray, part: TransformPart, rng: np.r
         pixels, mask = np.rot90(pixels, turns), np.rot90(mask, turns)
     pixels = blurred(pixels, part.blur, rng)
     pixels = intensity(pixels, part, rng)
+    pixels = sensed(pixels, part, rng)
     return np.ascontiguousarray(pixels, np.float32), np.ascontiguousarray(mask)
 
 

@@ -1,0 +1,72 @@
+"""motes_seg: its cost, its forms, and what it says of sizes that it cannot take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import motes
+from fill import fill_state
+from motes.benchmark.complexity import complexity
+from motes.errors import MotesError
+from motes.export import reparameterize
+
+REPISDNET = 6402617856
+"""MACs of RepISD-Net's merged form on a frame of 256x256 px, from its card."""
+
+
+def network(variant: str | None) -> torch.nn.Module:
+    """With weights and statistics unlike those of a fresh one."""
+    net = motes.create_model("motes_seg", variant)
+    keys = {k: [tuple(v.shape), str(v.dtype).removeprefix("torch.")] for k, v in net.state_dict().items()}
+    net.load_state_dict({k: torch.as_tensor(v) for k, v in fill_state(keys).items()})
+    return net.eval()
+
+
+@pytest.mark.parametrize(("variant", "share"), [(None, 1.0), ("s", 0.25)])
+def test_costs_no_more_than_it_may(variant: str | None, share: float) -> None:
+    net = motes.create_model("motes_seg", variant)
+    assert complexity(net, 256, 256).macs <= share * REPISDNET
+    card = motes.model_card("motes_seg").complexity
+    assert card[variant or "train"]["macs_256"] == complexity(net, 256, 256).macs
+
+
+@pytest.mark.parametrize("variant", [None, "s"])
+def test_merged_form_is_the_same_function(variant: str | None) -> None:
+    net = network(variant)
+    merged = reparameterize(net)
+    images = torch.randn(2, 1, 48, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = net(images), merged(images)
+    assert before.shape == (2, 1, 48, 64)
+    assert (before - after).abs().max() <= 1e-5 * before.abs().max()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in merged.modules())
+    assert reparameterize(merged) is merged
+
+
+def test_every_pixel_has_a_logit_of_its_own() -> None:
+    """The head gives four logits a cell: a target of one pixel must not be the same in all four."""
+    net = network("s")
+    images = torch.zeros(1, 1, 64, 64)
+    images[0, 0, 31, 32] = 5.0
+    with torch.no_grad():
+        moved = (net(images) - net(torch.zeros_like(images)))[0, 0]
+    cells = moved.unfold(0, 2, 2).unfold(1, 2, 2).flatten(2)
+    assert (cells.std(-1) > 1e-6 * moved.abs().max()).any()
+
+
+def test_training_gives_deep_supervision_and_gradients_everywhere() -> None:
+    net = motes.create_model("motes_seg", "s", in_channels=3, num_classes=2).train()
+    outputs = net(torch.randn(2, 3, 64, 48))
+    assert [tuple(o.shape) for o in outputs] == [(2, 2, 64, 48)] * 3
+    sum(torch.nn.functional.softplus(o).mean() for o in outputs).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"width": 20}, "multiple of 3"), ({"depths": [1, 2]}, "four depths"), ({"form": "merged"}, "no form 'merged'")],
+)
+def test_bad_options_are_refused(options: dict, words: str) -> None:
+    with pytest.raises(MotesError, match=words):
+        motes.create_model("motes_seg", **options)
