@@ -36,7 +36,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int], filter: str = "bilinear") 
         return pixels.copy()
     if filter == "nearest":
         rows, columns = _nearest(pixels.shape[0], height), _nearest(pixels.shape[1], width)
-        return pixels[rows[:, None], columns]
+        return pixels.take(columns, axis=1).take(rows, axis=0)  # several times faster than indexing by both at once
     if pixels.ndim == 2:
         return _plane(pixels, height, width, filter)
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
