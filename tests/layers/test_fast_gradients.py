@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from motes.layers import fast_gradients
-from motes.layers.fast_gradients import gated, joined, mean_and_largest, pooled
+from motes.layers.fast_gradients import FrameMean, enlarged, gated, joined, mean_and_largest, pooled
+from motes.layers.residual import InputNorm
 
 SIZES = [(2, 16, 8, 12), (2, 5, 3, 7), (3, 1, 4, 4), (2, 8, 1, 1), (1, 4, 1, 6)]
 
@@ -37,6 +39,7 @@ WAYS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor], int]] = {
         lambda x: torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1),
         1,
     ),
+    "frame_mean": (FrameMean(), lambda x: x.mean((2, 3), keepdim=True), 1),
     "gated": (lambda x, y: gated(x, y[:, :1]), lambda x, y: x * y[:, :1], 2),
 }
 
@@ -68,6 +71,23 @@ def test_channels_last_takes_the_other_way_and_keeps_the_layout(way: str, monkey
         fast(*inputs)
     fast(*(x.detach() for x in inputs))
     assert taken and not any(taken)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("size", [(12, 20), (7, 6), (13, 5), (3, 5), (2, 9)])
+def test_one_channel_is_enlarged_as_interpolation_does(size: tuple[int, int], align_corners: bool) -> None:
+    x = values((2, 1, 3, 5), 4)
+    plain = gradients(lambda x: F.interpolate(x, size, mode="bilinear", align_corners=align_corners), x)
+    for found, expected in zip(gradients(lambda x: enlarged(x, size, align_corners), x), plain, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_norm_of_images_in_either_layout() -> None:
+    images = 3 * values((2, 3, 8, 6)).detach() + 1
+    norm, plain = InputNorm(3), torch.nn.BatchNorm2d(3)
+    torch.testing.assert_close(norm(images), plain(images.contiguous()))
+    torch.testing.assert_close(norm.running_var, plain.running_var)
+    torch.testing.assert_close(norm.eval()(images), plain.eval()(images))
 
 
 def test_slices_of_a_gradient_arrive_dense() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from motes.layers.precision import full_precision
@@ -36,6 +36,16 @@ def pooled(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
 
 
+class FrameMean(nn.AdaptiveAvgPool2d):
+    """Mean of every channel over the frame: [B, C, H, W] -> [B, C, 1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _FrameMean.apply(x) if worthwhile(x) else super().forward(x)
+
+
 def mean_and_largest(x: Tensor) -> Tensor:
     """Mean and maximum of every pixel's channels: [B, C, H, W] -> [B, 2, H, W]. Equal maxima share the gradient."""
     if worthwhile(x):
@@ -46,6 +56,14 @@ def mean_and_largest(x: Tensor) -> Tensor:
 def gated(x: Tensor, gate: Tensor) -> Tensor:
     """``x * gate`` for ``x`` [B, C, H, W] and one weight a pixel, ``gate`` [B, 1, H, W]."""
     return _Gated.apply(x, gate) if worthwhile(x) and gate.dtype == x.dtype else x * gate
+
+
+def enlarged(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """A map of one channel, [B, 1, h, w] -> [B, 1, H, W], bilinear; its gradient by two matrix products."""
+    size = tuple(size)
+    if worthwhile(x) and x.shape[1] == 1 and size[0] >= x.shape[2] and size[1] >= x.shape[3]:
+        return _Enlarged.apply(x, size, align_corners)
+    return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
 
 
 def worthwhile(x: Tensor) -> bool:
@@ -68,6 +86,19 @@ class _DenseGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad.contiguous(memory_format=torch.channels_last)
+
+
+class _FrameMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return F.adaptive_avg_pool2d(x, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.empty_like(x).copy_(grad / x[0, 0].numel())
 
 
 class _Pooled(torch.autograd.Function):
@@ -117,6 +148,24 @@ class _Gated(torch.autograd.Function):
         x, gate = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         return over_channels(gate, x).mul_(grad), channel_sum(grad * x)
+
+
+class _Enlarged(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+        ctx.of = x.shape[2:], x.dtype, align_corners
+        return F.interpolate(x.float(), size, mode="bilinear", align_corners=align_corners)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        sides, dtype, align_corners = ctx.of
+        rows, columns = (
+            F.interpolate(torch.eye(n)[None], int(to), mode="linear", align_corners=align_corners)[0]  # [n, to]
+            for n, to in zip(sides, grad.shape[2:], strict=True)
+        )
+        with full_precision(grad):
+            return (rows @ (grad.float() @ columns.mT)).to(dtype), None, None
 
 
 def over_channels(values: Tensor, like: Tensor) -> Tensor:

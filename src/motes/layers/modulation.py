@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from motes.errors import MotesError
+from motes.layers.fast_gradients import FrameMean
 from motes.layers.pooled_norm import PooledNorm
 from motes.naming import look_up
 
@@ -36,7 +37,7 @@ def gate(channels: int, middle: int, pooled: bool) -> nn.Sequential:
     """Weights in (0, 1) from a map [B, C, H, W]: [B, C, 1, 1] if ``pooled`` over the frame, else [B, C, H, W]."""
     norm = PooledNorm if pooled else nn.BatchNorm2d
     return nn.Sequential(
-        *([nn.AdaptiveAvgPool2d(1)] if pooled else []),
+        *([FrameMean()] if pooled else []),
         nn.Conv2d(channels, middle, 1),
         norm(middle),
         nn.ReLU(),
@@ -116,7 +117,7 @@ class TopDownLocal(Fusion):
     pool = False
 
     def make_gates(self, channels: int) -> None:
-        pool = [nn.AdaptiveAvgPool2d(1)] if self.pool else []
+        pool = [FrameMean()] if self.pool else []
         norm = (PooledNorm if self.pool else nn.BatchNorm2d)(channels)
         self.global_att = nn.Sequential(*pool, nn.Conv2d(channels, channels, 1), norm)
 
@@ -136,7 +137,7 @@ class SelectiveKernel(Fusion):
     def make_gates(self, channels: int) -> None:
         middle = channels // REDUCTION
         self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
+            FrameMean(),
             nn.Conv2d(channels, middle, 1),
             PooledNorm(middle),
             nn.ReLU(),

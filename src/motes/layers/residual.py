@@ -30,13 +30,20 @@ def stem(in_channels: int, tiny: bool = False, learn_input_norm: bool = False) -
 
     The first layer is a batch norm of the input; gain and shift only if ``learn_input_norm``.
     """
-    layers: list[nn.Module] = [nn.BatchNorm2d(in_channels, affine=learn_input_norm)]
+    layers: list[nn.Module] = [InputNorm(in_channels, affine=learn_input_norm)]
     widths = (16,) if tiny else (8, 8, 16)
     for i, width in enumerate(widths):
         stride = 1 if tiny or i else 2
         layers += [nn.Conv2d(in_channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         in_channels = width
     return nn.Sequential(*layers, *([] if tiny else [nn.MaxPool2d(3, 2, 1)]))
+
+
+class InputNorm(nn.BatchNorm2d):
+    """Batch norm of images: of a few channels it is many times faster in planes than with channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous() if self.training and x.device.type == "cpu" else x)
 
 
 def stage(in_channels: int, channels: int, blocks: int, stride: int = 1) -> nn.Sequential:

@@ -20,10 +20,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motes.errors import CardError
+from motes.layers.fast_gradients import enlarged
 from motes.layers.modulation import fusion as make_fusion
 from motes.layers.residual import (
     CHANNELS,
@@ -134,7 +134,7 @@ class ACM(nn.Module):
         """``x`` at the height and width of ``like``."""
         if x.shape[-2:] == like.shape[-2:]:
             return x
-        return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+        return enlarged(x, like.shape[-2:], self.align_corners)
 
 
 MODES = ("bilocal", "biglobal", "topdownlocal", "topdownglobal", "sk", "concat", "directadd")
