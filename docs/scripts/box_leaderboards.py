@@ -42,6 +42,9 @@ RECIPE = "densesirst_short"
 OWN_BACKBONE = ("efficientdet", "pvt_t")
 """RetinaNet's head on a backbone of their own: with the recipe's they would be RetinaNet."""
 
+NO_OPTIONS = ("motes_det",)
+"""As it is, it is meant for that length; the recipe's options would put it on a ResNet-18."""
+
 NOTE = (
     "427 of the 1,024 frames of DenseSIRST, those on backgrounds of SIRST: 341 to train on (`trainval_v1`), 86 to test "
     "(`test_v1`). Networks are trained here, by the recipe that their row names, and no row is what its authors would "
@@ -137,6 +140,8 @@ def untrained(boards: Sequence[Board], begun: dict[str, str]) -> list[Block]:
 def command(name: str) -> list[str]:
     """The command that trains a detector: some have no width, some are another one's network but for their backbone."""
     words = ["motes", "train", RECIPE, f"model.name={name}"]
+    if name in NO_OPTIONS:
+        return [*words, "model.options={}"]
     if name in OWN_BACKBONE:
         return [*words, "model.options='{width: 64}'"]
     if RECIPE in recipe_names():

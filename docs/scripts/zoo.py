@@ -119,7 +119,7 @@ def overview(cards: Sequence[Card], shipped: Mapping[str, tuple[Path, Card]]) ->
         rows.append(
             [
                 f"[{card.title}](#{anchor(card.title)})",
-                f"{card.venue} {card.year}",
+                f"{card.venue} {card.year}" if card.paper else "ours",
                 f"{cost['params'] / 1e6:.3g} M" if cost else "",
                 macs,
                 ", ".join(ours) or "none yet",
@@ -143,6 +143,8 @@ def section(card: Card, ours: Mapping[str, tuple[Path, Card]]) -> str:
         f"- Code: {card.url}",
         f"- Authors' weights: {AUTHORS_FILES.get(card.name, elsewhere)}",
     ]
+    if not card.paper:
+        lines[2:] = ["- A network of our own" + (f": [{card.title}]({page})" if (page := own_page(card)) else "")]
     if not ours:
         lines.append(f"- Ours: none yet: `motes train {card.name}_{DATA[card.task]}`")
     for name, (file, found) in ours.items():
@@ -160,6 +162,12 @@ def section(card: Card, ours: Mapping[str, tuple[Path, Card]]) -> str:
         if found.measured:
             lines += [f"Measured, `{name}`:", "", results(found.measured)]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def own_page(card: Card) -> str | None:
+    """The page of the manual about a network of our own."""
+    name = f"{card.title.lower()}.md"
+    return name if (PAGE.parent / name).is_file() else None
 
 
 def shipped_file(name: str, file: Path, card: Card) -> str:

@@ -35,7 +35,7 @@ def test_from_fresh_weights_to_boxes(tmp_path: Path) -> None:
 
 def test_what_detectors_stand_on() -> None:
     found = {name: own_backbone(name) for name in motes.list_models("detection")}
-    assert {k: v for k, v in found.items() if v != "resnet50"}.keys() == {"pvt_t", "ssd", "efficientdet"}
+    assert {k: v for k, v in found.items() if v != "resnet50"}.keys() == {"pvt_t", "ssd", "efficientdet", "motes_det"}
 
 
 @pytest.mark.parametrize(

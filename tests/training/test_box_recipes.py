@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_detector_has_both() -> None:
-    assert len(DETECTORS) == 25
+    assert len(DETECTORS) == 26
     names = recipe_names()
     assert {f"{d}_{r}" for d in DETECTORS for r in ("densesirst", "densesirst_published")} <= set(names)
     assert "acm_densesirst" not in names and "fcos_sirst" not in names
@@ -77,6 +77,12 @@ def test_the_short_one_takes_any_of_them_with_a_pyramid() -> None:
     for name in ("bafenet", "fcos", "gfl", "centernet"):
         net = make_network(load_recipe("densesirst_short", [f"model.name={name}"]))
         assert 1e7 < sum(p.numel() for p in net.parameters()) < 1.3e7
+
+
+@pytest.mark.parametrize(("changes", "backbone"), [([], "BoxBackbone"), (["model.options={}"], "FineBackbone")])
+def test_the_short_one_takes_ours_with_its_own_backbone_too(changes: list[str], backbone: str) -> None:
+    net = make_network(load_recipe("densesirst_short", ["model.name=motes_det", *changes]))
+    assert type(net.backbone).__name__ == backbone
 
 
 @pytest.mark.parametrize("name", ["fcos", "atss", "detr"])
