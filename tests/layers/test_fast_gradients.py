@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import motes
 from motes.layers import fast_gradients
 from motes.layers.fast_gradients import FrameMean, enlarged, gated, joined, mean_and_largest, pooled
 from motes.layers.residual import InputNorm
@@ -122,3 +123,23 @@ def test_mixed_precision_gives_what_the_plain_operation_gives() -> None:
         for one, other in zip(found, expected, strict=True):
             assert one.dtype == torch.bfloat16
             torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("network", "options"), [("dnanet", {"backbone": "resnet10", "channels": "two"}), ("acm", {})])
+def test_networks_have_the_gradients_of_the_plain_operations(
+    network: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(5)
+    net = motes.create_model(network, **options).double().train().to(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 64, 48).double().to(memory_format=torch.channels_last)
+    found = []
+    for plainly in (False, True):
+        if plainly:
+            monkeypatch.setattr(fast_gradients, "worthwhile", lambda x: False)
+        torch.manual_seed(6)  # dropout
+        outputs = net(images)
+        net.zero_grad()
+        sum((out.sigmoid() * images[:, :1]).sum() for out in outputs).backward()
+        found.append([*(o.detach().double() for o in outputs), *(p.grad for p in net.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)

@@ -59,7 +59,10 @@ def gated(x: Tensor, gate: Tensor) -> Tensor:
 
 
 def enlarged(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """A map of one channel, [B, 1, h, w] -> [B, 1, H, W], bilinear; its gradient by two matrix products."""
+    """A map of one channel, [B, 1, h, w] -> [B, 1, H, W], bilinear; its gradient by two matrix products.
+
+    16-bit maps come back as float32 (plainly, as they are).
+    """
     size = tuple(size)
     if worthwhile(x) and x.shape[1] == 1 and size[0] >= x.shape[2] and size[1] >= x.shape[3]:
         return _Enlarged.apply(x, size, align_corners)
@@ -154,18 +157,19 @@ class _Enlarged(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
         ctx.of = x.shape[2:], x.dtype, align_corners
-        return F.interpolate(x.float(), size, mode="bilinear", align_corners=align_corners)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         sides, dtype, align_corners = ctx.of
         rows, columns = (
-            F.interpolate(torch.eye(n)[None], int(to), mode="linear", align_corners=align_corners)[0]  # [n, to]
+            F.interpolate(grad.new_ones(n).diag()[None], to, mode="linear", align_corners=align_corners)[0]  # [n, to]
             for n, to in zip(sides, grad.shape[2:], strict=True)
         )
         with full_precision(grad):
-            return (rows @ (grad.float() @ columns.mT)).to(dtype), None, None
+            return (rows @ (grad @ columns.mT)).to(dtype), None, None
 
 
 def over_channels(values: Tensor, like: Tensor) -> Tensor:
