@@ -10,7 +10,7 @@ that NMS belongs to the network, and what it returns as candidates is thinned al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,10 @@ class GridRCNN(PyramidDetector):
     Raises:
         CardError: no such backbone.
     """
+
+    export_bounds: ClassVar = {"outliers": 0.02}
+    """Fields of ``motes.export.boxes.BoxBounds``. A point lies where its map is largest: of two cells that are nearly
+    equal, rounding may choose the other, and the box moves by a part of a cell."""
 
     def __init__(
         self,
