@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from motes.benchmark.box_board import published_box_blocks
+from motes.benchmark.complexity import complexity
 from motes.benchmark.leaderboard import (
     Board,
     caveat_blocks,
@@ -24,13 +26,16 @@ from motes.benchmark.leaderboard import (
     write_board_page,
 )
 from motes.benchmark.page import Block, Heading, Table, Text, write_page
+from motes.benchmark.published_cost import SIDE
 from motes.benchmark.standing import Entrant, read_standing, slug
 from motes.cards import list_models, model_card
 from motes.checkpoints import read_card
 from motes.cli.progress import progress
 from motes.data import open_dataset
 from motes.errors import CardError
+from motes.inference.mask_boxes import MaskBoxes
 from motes.metrics import box_protocol
+from motes.models import create_model
 from motes.training.network import make_network
 from motes.training.recipe import load_recipe, recipe_names
 from motes.training.run import Run
@@ -53,10 +58,14 @@ NOTE = (
 
 
 def is_detector(target: str) -> bool:
-    """Whether ``[LABEL=]RUN``, or a weight file in the place of the run, is of a network that finds boxes."""
+    """Whether ``[LABEL=]RUN``, or a weight file in the place of the run, is for the page of boxes.
+
+    Those are networks that find boxes, and runs of others that learned the masks of the same frames.
+    """
     path = path_of(target)
     if path.is_dir():
-        return Run.open(path)[1].task == "detection"
+        recipe = Run.open(path)[1]
+        return recipe.task == "detection" or recipe.data.name == NAME
     card = read_card(path) if path.is_file() else None
     return card is not None and card.task == "detection"
 
@@ -96,7 +105,7 @@ def measured(pages: Path, root: Path, targets: Sequence[tuple[str, str]]) -> lis
     samples = open_dataset(root).split(SPLIT) if targets else []
     entrants: list[Entrant] = []
     for label, target in targets:
-        loaded = entrant(target)
+        loaded = with_boxes(entrant(target))
         entrants.append(replace(loaded, label=label) if label else loaded)
     boards = []
     for name in RULES:
@@ -112,6 +121,18 @@ def measured(pages: Path, root: Path, targets: Sequence[tuple[str, str]]) -> lis
         if rows:
             boards.append(make_board(rows))
     return boards
+
+
+def with_boxes(entrant: Entrant) -> Entrant:
+    """A network that segments targets, as one of boxes; its cost is then that of a frame of 512x512, as the others'."""
+    card = entrant.backend.card
+    if card.task == "detection":
+        return entrant
+    with torch.device("meta"):
+        net = create_model(card.name, card.variant, **card.options)
+        macs = complexity(net, SIDE, SIDE).macs
+    backend: Any = MaskBoxes(entrant.backend)
+    return replace(entrant, label=f"{entrant.label}, boxes of its masks", backend=backend, macs=macs)
 
 
 def distinct(targets: Sequence[str]) -> list[tuple[str, str]]:

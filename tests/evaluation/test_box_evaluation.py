@@ -191,3 +191,18 @@ def test_no_targets_and_objects_without_a_box(data: Path, tmp_path: Path, motes)
     assert (code, err) == (0, "")
     assert "2 of 4 images have no target" in out and out.count("without a box left out") == 1
     assert json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["metrics"]["pd"]["value"] == 1
+
+
+def test_what_finds_targets_in_maps_is_scored_by_the_boxes_of_its_masks(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motes.cli.app import main
+
+    monkeypatch.setattr(
+        sys, "argv", ["motes", "evaluate", "tophat", "--data", str(data), "-p", "exact", "-o", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["protocol"] == "exact" and found["metrics"]["centre_ap"]["value"] > 0.5

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from motes.benchmark.standing import Standing, write_standing
+from motes.benchmark.standing import Entrant, Standing, write_standing
 from motes.cards import list_models, model_card
 from motes.training.network import make_network
 from motes.training.recipe import dump_recipe, load_recipe, recipe_names
@@ -62,7 +62,7 @@ def test_kept_rows_stay_without_runs_and_data(script: ModuleType, tmp_path: Path
     assert ours.count("**FCOS**<br>fcos, small, resnet18") == 2 and ours.count("18 of 20 epochs") == 2
     assert ours.index("protocol `exact`") < ours.index("protocol `deepir`")
     commands = [line.split("`")[1] for line in missing.splitlines() if line.startswith("| ") and "`" in line]
-    assert len(commands) == 24 and not any("=fcos" in c for c in commands)
+    assert len(commands) == 25 and not any("=fcos" in c for c in commands)
     assert "0.274" in published and "0.274" not in ours + missing
     assert not list(tmp_path.glob("*overlays*"))  # no licence to show frames
 
@@ -94,6 +94,22 @@ def test_the_command_of_every_detector_makes_its_network(script: ModuleType, nam
         assert not made.model.options
     if name in script.OWN_BACKBONE:  # else it would be RetinaNet
         assert "backbone" not in made.model.options
+
+
+def test_networks_that_segment_are_boxes_of_their_masks(script: ModuleType, tmp_path: Path) -> None:
+    class Backend:
+        card = model_card("acm")
+
+    had = Entrant("ACM", Backend(), "trained here", macs=440_025_728)
+    given = script.with_boxes(had)
+    assert (given.label, given.backend.card.task) == ("ACM, boxes of its masks", "detection")
+    assert given.macs == pytest.approx(4 * had.macs, rel=0.01)
+    for data, expected in (("DenseSIRST", True), ("SIRST", False)):
+        run = tmp_path / data / "20261122-000000"
+        run.mkdir(parents=True)
+        changes = ["model.name=acm", f"data.name={data}"]
+        (run / "recipe.yaml").write_text(dump_recipe(load_recipe("sirst_short", changes)), encoding="utf-8")
+        assert script.is_detector(str(run)) is expected
 
 
 def test_several_runs_of_a_network_are_told_apart(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def evaluate(
     # Methods and shipped networks have no folder of their own.
     named = "" if Path(weights).exists() else f"{Path(weights).name}-"
     for file in files:
-        loaded = load(file, model, variant, backend, **read_settings(settings or ()))
+        loaded = as_asked(load(file, model, variant, backend, **read_settings(settings or ())), protocol)
         aerial, boxes = loaded.card.task == "aerial", loaded.card.task == "detection"
         rules: Any
         if boxes:
@@ -102,6 +102,17 @@ def evaluate(
             report_classes(found, file, one, as_json)
         else:
             report(run(loaded, samples, probabilities=save_prob, **options), file, one, as_json)
+
+
+def as_asked(backend: Any, protocol: str) -> Any:
+    """A network that finds targets in maps gives boxes where the protocol is one for boxes."""
+    from motes.metrics import BOX_PROTOCOLS
+
+    if protocol not in BOX_PROTOCOLS or backend.card.task != "irstd":
+        return backend
+    from motes.inference.mask_boxes import MaskBoxes
+
+    return MaskBoxes(backend)
 
 
 def find_rule(name: str, threshold: float | None) -> Protocol | None:

@@ -24,7 +24,7 @@ class FineBackbone(nn.Module):
         widths: channels of the maps.
     """
 
-    def __init__(self, in_channels: int = 1, widths: Sequence[int] = (24, 48, 96, 128)) -> None:
+    def __init__(self, in_channels: int = 1, widths: Sequence[int] = (32, 64, 96, 128)) -> None:
         super().__init__()
         self.channels, self.strides = tuple(widths), STRIDES
         first = widths[0]

@@ -9,6 +9,8 @@ the cells near its centre, whether they lie inside or not. None of the ideas is 
 - a class score that is the IoU of its box, and distances as distributions: Generalized Focal Loss (Li et al., NeurIPS
   2020, equations 2 and 6), here with steps that grow with the distance; GIoU (Rezatofighi et al., CVPR 2019);
 - one fine map that a pyramid's coarser ones are added to: FPN (Lin et al., CVPR 2017), used at its finest level alone;
+- each pixel also against its surroundings, in their standard deviations: local contrast (Jarrett et al., ICCV 2009,
+  section 3), as most training-free filters of the field take it;
 - the sky as a second task: BAFE-Net (Xiao et al., arXiv 2407.20078), here a side branch at stride 4.
 """
 
@@ -37,6 +39,10 @@ NEEDS_SKY = True
 """Training needs a sky map of every frame, unless the option ``sky`` is false."""
 
 FINE = "fine"
+WINDOW = 15
+"""px, side of the square that a pixel is compared with."""
+LEAST_VARIANCE = 1e-3
+"""Of that square, in units of the card's: two grey levels of 255, so that steps of quantisation stay small."""
 STRIDE, SKY_STRIDE = 2, 4
 """px between the points of the head, and between those of the sky."""
 
@@ -62,6 +68,7 @@ class MotesDet(DenseDetector):
             2 to 16, such as resnet18.
         width: channels of the pyramid and the head.
         depth: 3x3 convolutions of each tower.
+        contrast: whether each band comes a second time as local contrast.
         radius: px; points at most so far from a target's centre (in x and in y) learn it, even outside of its box. Of
             large targets ``SIDE_SHARE`` of the side.
         sky: whether there is a sky branch. Targets then need a sky map, in which 255 is not known.
@@ -80,13 +87,15 @@ class MotesDet(DenseDetector):
         in_channels: int = 1,
         num_classes: int = 1,
         backbone: str = FINE,
-        width: int = 32,
+        width: int = 48,
         depth: int = 2,
+        contrast: bool = True,
         radius: float = 2.0,
         sky: bool = True,
     ) -> None:
         super().__init__()
-        self.num_classes, self.radius = num_classes, float(radius)
+        self.num_classes, self.contrast, self.radius = num_classes, contrast, float(radius)
+        in_channels *= 2 if contrast else 1
         if backbone == FINE:
             self.backbone: nn.Module = FineBackbone(in_channels)
         else:
@@ -95,6 +104,9 @@ class MotesDet(DenseDetector):
             )
         self.neck = TopDown(self.backbone.channels, width)
         self.bbox_head = MotesDetHead(width, num_classes, depth, sky)
+
+    def raw(self, images: Tensor) -> Raw:
+        return super().raw(torch.cat((images, local_contrast(images)), 1) if self.contrast else images)
 
     def candidates_of(self, raw: Raw, size: tuple[Any, Any]) -> dict[str, Tensor]:
         logits, values, where = self.flat(raw)
@@ -150,6 +162,17 @@ class MotesDet(DenseDetector):
         distance, owner = ((where[:, None] - centres(boxes)).abs() / reach).amax(-1).min(1)
         (place,) = torch.nonzero(distance <= 1, as_tuple=True)
         return place, owner[place]
+
+
+def local_contrast(images: Tensor) -> Tensor:
+    """(pixel - mean) / standard deviation of the square around it (at the edge: of what there is of it)."""
+    images = images.float()
+    mean = local_mean(images)
+    return (images - mean) / (local_mean((images - mean) ** 2) + LEAST_VARIANCE).sqrt()
+
+
+def local_mean(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
 
 
 class TopDown(nn.Module):
