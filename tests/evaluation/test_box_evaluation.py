@@ -205,4 +205,4 @@ def test_what_finds_targets_in_maps_is_scored_by_the_boxes_of_its_masks(
         main()
     assert not caught.value.code
     found = json.loads((tmp_path / "metrics.json").read_text())
-    assert found["protocol"] == "exact" and found["metrics"]["centre_ap"]["value"] > 0.5
+    assert found["run"]["protocol"] == "exact" and found["metrics"]["centre_ap"]["value"] > 0.5
