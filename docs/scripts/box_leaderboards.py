@@ -50,10 +50,15 @@ OWN_BACKBONE = ("efficientdet", "pvt_t")
 NO_OPTIONS = ("motes_det",)
 """As it is, it is meant for that length; the recipe's options would put it on a ResNet-18."""
 
+TRAINING_FREE = ("tophat",)
+"""Methods that stand beside, measured with the first run: what boxes are had for nothing."""
+
 NOTE = (
     "427 of the 1,024 frames of DenseSIRST, those on backgrounds of SIRST: 341 to train on (`trainval_v1`), 86 to test "
     "(`test_v1`). Networks are trained here, by the recipe that their row names, and no row is what its authors would "
-    "get. CPU ms: processor time of the network itself, on one core."
+    "get. CPU ms: processor time of the network itself, on one core. motes-det stands on a backbone of its own. Boxes of "
+    "masks are what bounds the parts of a map above its threshold; the manual's page on motes-det says how that network "
+    "was trained."
 )
 
 
@@ -88,7 +93,8 @@ def write_box_page(pages: Path, data: Path, targets: Sequence[str]) -> Path:
                 begun[Run.open(folder)[1].model.name] = f"no weights yet, {done[0]:g} of {done[1]} epochs"
         else:
             ready.append(target)
-    boards = measured(pages, data / FOLDER, distinct(ready))
+    free = [("", method) for method in TRAINING_FREE if ready]
+    boards = measured(pages, data / FOLDER, [*distinct(ready), *free])
     rest = untrained(boards, begun)
     if boards:
         # No frames are given to draw: DenseSIRST states no licence, so its frames stay out of this repository.
@@ -128,9 +134,10 @@ def with_boxes(entrant: Entrant) -> Entrant:
     card = entrant.backend.card
     if card.task == "detection":
         return entrant
-    with torch.device("meta"):
-        net = create_model(card.name, card.variant, **card.options)
-        macs = complexity(net, SIDE, SIDE).macs
+    macs = None
+    if card.name in list_models("irstd"):
+        with torch.device("meta"):
+            macs = complexity(create_model(card.name, card.variant, **card.options), SIDE, SIDE).macs
     backend: Any = MaskBoxes(entrant.backend)
     return replace(entrant, label=f"{entrant.label}, boxes of its masks", backend=backend, macs=macs)
 
