@@ -56,9 +56,9 @@ TRAINING_FREE = ("tophat",)
 NOTE = (
     "427 of the 1,024 frames of DenseSIRST, those on backgrounds of SIRST: 341 to train on (`trainval_v1`), 86 to test "
     "(`test_v1`). Networks are trained here, by the recipe that their row names, and no row is what its authors would "
-    "get. CPU ms: processor time of the network itself, on one core. motes-det stands on a backbone of its own. Boxes of "
-    "masks are what bounds the parts of a map above its threshold; the manual's page on motes-det says how that network "
-    "was trained."
+    "get. CPU ms: processor time of the network itself, on one core. motes-det stands on a backbone of its own. Boxes "
+    "of masks are what bounds the parts of a map above its threshold; the manual's page on motes-det says how that "
+    "network was trained."
 )
 
 
