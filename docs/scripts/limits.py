@@ -167,7 +167,7 @@ CONDITIONS = [
     ),
     *(
         synthetic("frames", f"{w}x{h}", f"--count {n} --scene mixed --targets 3 --scr 6:30 --bits 14 --size {h}x{w}")
-        for n, h, w in ((6, 256, 320), (3, 512, 640), (1, 1024, 1280))
+        for n, h, w in ((6, 256, 320), (3, 512, 640), (3, 1024, 1280))
     ),
 ]
 
