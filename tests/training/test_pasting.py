@@ -82,3 +82,22 @@ def test_targets_of_another_contrast() -> None:
     part = TransformPart(pasted=1, paste_gain=(0.1, 0.1))
     pixels, mask = paste_targets(*empty(), *donor(), part, np.random.default_rng(0))
     assert pixels[mask] == pytest.approx(0.1 + 0.1 * 0.5)
+
+
+def test_targets_stand_out_of_the_clutter_they_are_pasted_on() -> None:
+    rng = np.random.default_rng(3)
+    clutter = np.clip(rng.normal(0.4, 0.1, (64, 48, 1)), 0, 1).astype(np.float32)
+    faint, none = donor(contrast=0.05), np.zeros((64, 48), bool)
+    for least, expected in ((0.0, 0.05), (3.0, 0.3)):
+        part = TransformPart(pasted=1, paste_gain=(1.0, 1.0), paste_scr=least)
+        added = []
+        for seed in range(20):
+            pixels, mask = paste_targets(clutter, none, *faint, part, np.random.default_rng(seed))
+            added.append(float((pixels - clutter)[mask].mean()))
+        assert np.median(added) == pytest.approx(expected, rel=0.25)
+    bright = np.full((64, 48, 1), 0.95, np.float32)  # half of the frame leaves no room above
+    bright[:, :24] = 0.2
+    part = TransformPart(pasted=1, paste_scr=2.0)
+    for seed in range(20):
+        pixels, mask = paste_targets(bright, none, *donor(), part, np.random.default_rng(seed))
+        assert mask.any() and not mask[:, 25:].any()

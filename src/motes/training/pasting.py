@@ -5,6 +5,8 @@ Copying instead of drawing keeps what real targets look like: their profile, the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -30,8 +32,9 @@ def paste_targets(
     """Up to ``part.pasted`` of the donor's targets, mirrored and turned by chance, added to a frame.
 
     What is added is a target's contrast: its pixels less the median of the ring around it, magnified by a factor of
-    ``part.paste_scale`` and multiplied by one of ``part.paste_gain``. No target lands within ``RIM`` px of another or
-    outside the frame.
+    ``part.paste_scale`` and multiplied by one of ``part.paste_gain``, or by more where ``part.paste_scr`` asks for it.
+    No target lands within ``RIM`` px of another or outside the frame; with ``paste_scr``, none where it would be cut
+    off at white.
 
     Args:
         pixels: [H, W, C] float32, scaled by the card (near [0, 1]).
@@ -55,12 +58,13 @@ def paste_targets(
         patch, target = np.rot90(patch, turns), np.rot90(target, turns)
         if mirrored:
             patch, target = patch[:, ::-1], target[:, ::-1]
-        place = _place(mask, target.shape, rng)
-        if place is None:
-            continue
-        pixels, mask = pixels.copy(), mask.copy()
-        pixels[place] += patch * np.float32(rng.uniform(*part.paste_gain))
-        mask[place] |= target
+        for place in _places(mask, target.shape, rng):
+            gain = _gain(pixels[place], patch, target, part, rng)
+            if gain is not None:
+                pixels, mask = pixels.copy(), mask.copy()
+                pixels[place] += patch * np.float32(gain)
+                mask[place] |= target
+                break
     return pixels, mask
 
 
@@ -90,14 +94,25 @@ def _magnified(patch: np.ndarray, target: np.ndarray, factor: float) -> tuple[np
     return small * np.float32(np.abs(patch[target]).max() / max(peak, 1e-6)), mask
 
 
-def _place(mask: np.ndarray, size: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice] | None:
-    """A window of this size without a target in it; windows carry the margin that keeps targets apart."""
+def _places(mask: np.ndarray, size: tuple[int, ...], rng: np.random.Generator) -> Iterator[tuple[slice, slice]]:
+    """Windows of this size without a target in them; they carry the margin that keeps targets apart."""
     free = [n - m for n, m in zip(mask.shape, size, strict=True)]
     if min(free) < 0:
-        return None
+        return
     for _ in range(TRIES):
         y, x = (int(rng.integers(n + 1)) for n in free)
         window = slice(y, y + size[0]), slice(x, x + size[1])
         if not mask[window].any():
-            return window
-    return None
+            yield window
+
+
+def _gain(
+    around: np.ndarray, patch: np.ndarray, target: np.ndarray, part: TransformPart, rng: np.random.Generator
+) -> float | None:
+    """What to multiply the contrast by; None where it would not be seen because the place is too bright."""
+    gain = float(rng.uniform(*part.paste_gain))
+    if not part.paste_scr:
+        return gain
+    clutter, contrast = float(around.mean(axis=2).std()), float(np.abs(patch[target]).mean())
+    gain = max(gain, part.paste_scr * clutter / max(contrast, 1e-6))
+    return gain if float((around + gain * patch)[target].mean()) <= 1 else None

@@ -88,6 +88,7 @@ class TransformPart(Part):
     pasted: int = Field(3, ge=1)  # at most so many
     paste_scale: tuple[float, float] = (1.0, 1.0)  # target: magnification of what is pasted
     paste_gain: tuple[float, float] = (0.7, 1.3)  # target: factor of its contrast
+    paste_scr: float = Field(0.0, ge=0)  # target: least contrast, in standard deviations of what it is pasted on
     # boxes: where they go and how they blend in, see ``data/copy_paste.py``; "sky" is BAG-CP
     paste_mode: Literal["sky", "plain", "plain_clusters", "gaussian", "gaussian_clusters"] = "sky"
     resize: tuple[int, int] | None = None  # boxes: height and width that every frame is squeezed to first
