@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,16 @@ from motes.naming import look_up, nearest
 
 METADATA_KEY = "motes"
 """The key under which a card is stored as JSON in ONNX metadata and in safetensors headers."""
+
+MEASURED = (
+    "data", "about", "split", "held_out", "protocol", "threshold", "target_threshold", "frames", "megapixels",
+    "targets", "false_blobs", "iou", "niou", "pd", "fa", "false_alarms_per_megapixel", "precision", "recall", "f1",
+    "auc", "hiou", "ap", "ap50", "miou", "map07", "map12", "score", "source",
+)  # fmt: skip
+"""What a row of ``Card.measured`` may hold."""
+
+HELD_OUT = ("about", "protocol", "threshold", "frames", "megapixels", "false_blobs")
+"""What a held-out row must hold beside ``data``."""
 
 SCALING_METHODS = ("range", "bits", "percentile", "minmax", "maximum", "fixed", "robust")
 
@@ -110,7 +121,10 @@ class Card:
     """What a network is (``models/<name>.yaml``) and, for a weight file, what it was trained on and what it scored.
 
     ``published`` and ``measured`` are rows ``{data, split, protocol, iou, niou, pd, fa, ...}`` (IoU, Pd as fractions,
-    Fa as a fraction of pixels). ``calibration`` is ``{data, frames, threshold: [...], fa_per_mpx: [...], pd: [...]}``
+    Fa as a fraction of pixels). ``measured`` rows with ``held_out: true`` are of frames that the weights were neither
+    trained nor selected on, other than a public test split: ``data`` names them, ``about`` says in words what they are,
+    ``targets`` is ``"found/all"`` (left out where there are none), ``false_blobs`` a count over ``frames`` and
+    ``megapixels``. ``calibration`` is ``{data, frames, threshold: [...], fa_per_mpx: [...], pd: [...]}``
     with thresholds ascending. ``training`` is ``{data, split, recipe, seed, epochs, ...}``. ``complexity`` is
     ``{form: {params, macs_256}}`` as ``motes bench`` counts them (MACs of the convolutions, one 256x256 frame;
     ``macs_512`` of what takes none so small).
@@ -142,6 +156,10 @@ class Card:
     licence: str = ""
     source_sha256: str = ""
 
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.measured, 1):
+            _check_measured(row, f"card.measured, row {number}")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "card") -> Card:
         """Raises CardError on an unknown or missing field, naming the nearest known one."""
@@ -168,6 +186,28 @@ class Card:
     def replace(self, **changes: Any) -> Card:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def _check_measured(row: Any, where: str) -> None:
+    if not isinstance(row, Mapping):
+        raise CardError(f"{where}: expected a mapping, found {type(row).__name__}")
+    for key in row:
+        if key not in MEASURED:
+            close = nearest(key, MEASURED)
+            raise CardError(f"{where}: unknown field '{key}'", f"did you mean '{close}'?" if close else None)
+    if not isinstance(row.get("held_out", False), bool):
+        raise CardError(f"{where}: held_out is true or false, found {row['held_out']!r}")
+    if not row.get("held_out"):
+        return
+    if missing := [key for key in ("data", *HELD_OUT) if key not in row]:
+        raise CardError(f"{where}: a held-out row needs {', '.join(missing)}")
+    for key, least in (("frames", 1), ("megapixels", 0), ("false_blobs", 0), ("threshold", 0)):
+        if isinstance(row[key], bool) or not isinstance(row[key], int | float) or row[key] < least:
+            raise CardError(f"{where}: {key} is a number from {least} on, found {row[key]!r}")
+    if ("pd" in row) != ("targets" in row):
+        raise CardError(f"{where}: pd and targets go together", "leave both out where the frames hold no target")
+    if "targets" in row and not re.fullmatch(r"\d+/[1-9]\d*", str(row["targets"])):
+        raise CardError(f"{where}: targets are 'found/all', for instance 39/56, found {row['targets']!r}")
 
 
 def _build(cls: type, values: Any, where: str) -> Any:

@@ -15,6 +15,9 @@ RESULTS = {
     "map12": "mAP12", "recall": "recall",
 }  # fmt: skip
 
+HELD_OUT = ("held out", "about", "protocol", ">threshold", ">frames", ">IoU", ">Pd", ">false blobs a frame", ">a Mpx")
+"""Columns of `held_out_cells`, as `motes.cli.tables.text_table` takes them."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
@@ -126,8 +129,26 @@ def _details(card: Card) -> str:
             for form, v in card.complexity.items()
         ]
         parts.append(text_table(["form", ">parameters", *(f">MACs {side}x{side}" for side in sides)], rows))
-    parts += [_results("published", card.published), _results("measured here", card.measured)]
+    held = [row for row in card.measured if row.get("held_out")]
+    rest = [row for row in card.measured if not row.get("held_out")]
+    parts += [_results("published", card.published), _results("measured here", rest)]
+    if held:
+        title = "measured here on frames that it was neither trained nor selected on"
+        parts.append(f"{title}\n{text_table(HELD_OUT, [held_out_cells(row) for row in held])}")
     return "\n\n".join(p for p in parts if p)
+
+
+def held_out_cells(row: Mapping[str, Any]) -> list[str | None]:
+    """A held-out row of ``Card.measured`` under the columns `HELD_OUT`: rates with what they are made of."""
+    false, frames, size = row["false_blobs"], row["frames"], row["megapixels"]
+    threshold = " / ".join(f"{row[k]:g}" for k in ("threshold", "target_threshold") if k in row)
+    return [
+        row["data"], row["about"], row["protocol"], threshold, str(frames),
+        f"{row['iou']:.3f}" if "iou" in row else None,
+        f"{row['targets']} = {row['pd']:.3f}" if "targets" in row else None,
+        f"{false}/{frames} = {false / frames:.2f}",
+        f"{false}/{size:.3g} = {false / size:.2f}" if size else None,
+    ]  # fmt: skip
 
 
 def _results(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
