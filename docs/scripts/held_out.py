@@ -241,7 +241,7 @@ def rows_of(
             continue
         for model in models:
             if known := overlap(Detector(model).card, frames.made_of):
-                print(f"{held.name}: left out of {model}: {known[0]}", file=sys.stderr)
+                print(f"{held.name}: left out of {model}: {known[0].partition(':')[0]}", file=sys.stderr)
                 continue
             for rule in held.protocols:
                 yield model, measure(model, held, frames, protocol(rule), work)

@@ -13,7 +13,6 @@ synthetic ones come from the commands that the page shows.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shlex
 import zlib
@@ -22,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from common import digest, into_page  # beside this file
 
 from motes.cli.app import app
 from motes.data import open_dataset
 from motes.evaluation.gallery import enlarged, failures, titled
 from motes.imaging import atomic_path, read_image, read_mask, resize, write_image
 from motes.inference import Detector
-from motes.inference.backend import find_weights, list_weights
+from motes.inference.backend import list_weights
 from motes.metrics import SegmentationScore, components, protocol
 from motes.metrics.intervals import wilson
 from motes.metrics.plotting import COLOURS, DASHES, figure_of
@@ -222,7 +222,7 @@ def measure(model: str, condition: Condition, sirst: Path, every: int, work: Pat
 def record(model: str, condition: Condition, every: int, work: Path) -> tuple[str, Path]:
     """What a condition of a network is called, by the content of its weights, and where its numbers are kept."""
     facts = f"{condition.label} {condition.command} {every if condition.change else ''}"
-    weights = hashlib.sha256(find_weights(model).read_bytes()).hexdigest()[:12]
+    weights = digest(model)[:12]
     key = f"{weights}-{condition.table}-{zlib.crc32(facts.encode()):08x}"
     return key, work / f"{key}.json"
 
@@ -272,7 +272,7 @@ def draw_scale(rows: list[tuple[Condition, dict[str, dict]]], models: list[str])
 
 def draw_failures(model: str, work: Path) -> None:
     """Failures on synthetic frames, which may be shown: six of each kind and kind of scene, at most."""
-    weights = hashlib.sha256(find_weights(model).read_bytes()).hexdigest()[:12]
+    weights = digest(model)[:12]
     chosen: list[Path] = []
     for kind in ("missed", "false"):
         found = sorted((work / "failures").glob(f"{weights}-*-{kind}-*.png"))
@@ -289,19 +289,6 @@ def draw_failures(model: str, work: Path) -> None:
     cells += [np.full_like(cells[0], 24)] * (-len(cells) % 6)
     rows = [np.concatenate(cells[i : i + 6], axis=1) for i in range(0, len(cells), 6)]
     write_image(IMAGES / "limits-failures.png", np.concatenate(rows) & np.uint8(0xFC))
-
-
-def into_page(blocks: dict[str, str]) -> None:
-    """Replaces what stands between the markers."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, block in blocks.items():
-        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, _, rest = text.partition(start)
-        _, found, after = rest.partition(end)
-        assert found, f"{PAGE}: no {start} ... {end}"
-        text = f"{before}{start}\n{block}\n{end}{after}"
-    with atomic_path(PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -331,7 +318,7 @@ def main() -> None:
     blocks = {name: table(name, lines, models) for name, lines in rows.items()}
     made = [condition.command for name in ("contrast", "size", "empty", "frames") for condition, _ in rows[name]]
     blocks["commands"] = "\n".join(["```sh", *made, "```"])
-    into_page(blocks)
+    into_page(PAGE, blocks)
     draw_scale(rows["scale"], models)
     draw_failures(models[0], options.work)
 

@@ -3,9 +3,13 @@
     python docs/scripts/ship_network.py best.safetensors ~/data/sirst src/motes/weights/repisdnet-sirst.onnx
     python docs/scripts/ship_network.py acm.safetensors ~/data/sirst src/motes/weights/acm-sirst.onnx
 
+    python docs/scripts/held_out.py DATA ~/data/sirst src/motes/weights/acm-sirst.onnx --json held-out.json
+    python docs/scripts/ship_network.py src/motes/weights/acm-sirst.onnx held-out.json
+
 The numbers in the card come from the exported file itself, run by ONNX Runtime, on SIRST's test_v1 under two protocols;
 the calibration curve from the frames of trainval_v1 that are too like a test frame to be trained on
-(lists/sirst_near_twins.txt), never from test_v1 itself.
+(lists/sirst_near_twins.txt), never from test_v1 itself. The second form puts held-out results into the card of a file
+that is there; graph and weights stay as they are. Then docs/scripts/zoo.py, whose page has the file's SHA-256.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import digest  # beside this file
 
 from motes.cards import Card
 from motes.checkpoints import load_network
@@ -24,8 +29,11 @@ from motes.data import Dataset, open_dataset
 from motes.evaluation import score_samples
 from motes.evaluation.run import overlap
 from motes.export import export_onnx, frames_of, synthetic_tiles
+from motes.export.onnx_file import facts_of
+from motes.imaging import atomic_path
 from motes.inference.backend import Backend
 from motes.inference.onnx_backend import OnnxBackend
+from motes.inference.onnx_card import onnx_with_card, read_onnx_card
 from motes.metrics import SegmentationScore, protocol
 from motes.training.selection import chosen, fingerprints
 
@@ -35,6 +43,9 @@ KEYS = ("iou", "niou", "pd", "fa", "false_alarms_per_megapixel")
 
 
 def main() -> None:
+    if len(sys.argv) == 3:
+        add_held_out(*(Path(a).expanduser() for a in sys.argv[1:]))
+        return
     weights, root, out = (Path(a).expanduser() for a in sys.argv[1:4])
     data = open_dataset(root)
     net, card = load_network(weights)
@@ -45,10 +56,33 @@ def main() -> None:
         card = describe(card, OnnxBackend(file), data)
     report = export_onnx(net, card, out, tiles)
     facts = report.to_dict()
-    out.with_suffix(".parity.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_json(out.with_suffix(".parity.json"), facts)
     for row in card.measured:
         print(row)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {report.changed} of {report.pixels} mask pixels changed")
+
+
+def add_held_out(file: Path, found: Path) -> None:
+    """Writes the rows of docs/scripts/held_out.py into the card, and the new size and SHA-256 beside the file."""
+    entries = json.loads(found.read_text(encoding="utf-8"))
+    rows = [row for entry in entries if entry["weights"] == digest(file) for row in entry["rows"]]
+    if not rows:
+        raise SystemExit(f"{found} holds no rows of the network in {file}: run docs/scripts/held_out.py with this file")
+    card = read_onnx_card(file)
+    # The row of the near-twins that `describe` makes is one of those that come; older held-out rows go.
+    kept = [r for r in card.measured if not r.get("held_out") and not r.get("split", "").startswith(CALIBRATED_ON)]
+    card = card.replace(measured=(*kept, *rows))
+    data = onnx_with_card(file.read_bytes(), card, str(file))
+    with atomic_path(file) as temporary:
+        temporary.write_bytes(data)
+    parity = file.with_suffix(".parity.json")
+    if parity.exists():
+        write_json(parity, {**json.loads(parity.read_text(encoding="utf-8")), **facts_of(file, data, card)})
+    print(f"{file}: {len(rows)} held-out rows")
+
+
+def write_json(file: Path, facts: dict[str, Any]) -> None:
+    file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def describe(card: Card, backend: Backend, data: Dataset) -> Card:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from motes.cards import Card, list_models, model_card
+from motes.cli.models import HELD_OUT, held_out_cells
 from motes.inference.backend import list_weights
 from motes.inference.onnx_card import read_onnx_card
 
@@ -159,8 +160,10 @@ def section(card: Card, ours: Mapping[str, tuple[Path, Card]]) -> str:
             f"({row['source']}).\n"
         )
     for name, (_, found) in ours.items():
-        if found.measured:
-            lines += [f"Measured, `{name}`:", "", results(found.measured)]
+        if rest := [row for row in found.measured if not row.get("held_out")]:
+            lines += [f"Measured, `{name}`:", "", results(rest)]
+        if rows := [row for row in found.measured if row.get("held_out")]:
+            lines += [f"On [held-out frames](held-out.md), `{name}`:", "", held_out(rows)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -194,6 +197,10 @@ def results(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]
     return table(["data", "split", "protocol", *(RESULTS[k] for k in keys), *notes], cells)
+
+
+def held_out(rows: Sequence[Mapping[str, Any]]) -> str:
+    return table([c.lstrip(">") for c in HELD_OUT], [[cell or "" for cell in held_out_cells(row)] for row in rows])
 
 
 def value(row: Mapping[str, Any], key: str) -> str:

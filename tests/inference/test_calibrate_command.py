@@ -178,6 +178,13 @@ def test_strongest_answers_are_listed(motes: Motes, empty: Path, tmp_path: Path,
     assert read_image(tmp_path / "c" / "strongest.png").pixels.shape[1] == 6 * 206
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_one_frame_is_in_the_singular(motes: Motes, empty: Path, tmp_path: Path, spot_onnx: Path) -> None:
+    _, _, said = motes("calibrate", min(empty.iterdir()), "-o", tmp_path / "c", "-m", spot_onnx, "--rate", 0.2)
+    assert "1 frame is too few to show 0.2 a frame: even no false alarm in it leaves up to 3 a frame possible" in said
+    assert "take at least 15 frames" in said
+
+
 @pytest.mark.parametrize(("frames", "rate", "warned"), [(5, 0.2, True), (16, 0.2, False), (5, 0.7, False)])
 @pytest.mark.usefixtures("undrawn")
 def test_too_few_frames(

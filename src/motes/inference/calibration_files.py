@@ -96,14 +96,14 @@ class Calibration:
     def sentences(self) -> list[str]:
         """What the user should know beside the numbers."""
         curve, per = self.curve, self.per
-        unit = {"frame": "frames", "megapixel": "megapixels"}[per]
         said = []
         exposure, needed = curve.exposure(per), curve.needed(self.rate, per)
         if exposure < needed:
+            are, them = ("is", "it") if exposure == 1 else ("are", "them")
             said.append(
-                f"{_amount(exposure)} {unit} are too few to show {self.rate:g} a {per}: even no false alarm in them "
+                f"{_amount(exposure, per)} {are} too few to show {self.rate:g} a {per}: even no false alarm in {them} "
                 f"leaves up to {needed * self.rate / exposure:.2g} a {per} possible (95 %); "
-                f"take at least {_amount(math.ceil(needed))} {unit}"
+                f"take at least {_amount(math.ceil(needed), per)}"
             )
         if self.k == 0:
             said.append(
@@ -341,8 +341,9 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], header: Sequence[s
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _amount(number: float) -> str:
-    return f"{number:.0f}" if number == round(number) else f"{number:.3g}"
+def _amount(number: float, unit: str) -> str:
+    text = f"{number:.0f}" if number == round(number) else f"{number:.3g}"
+    return f"{text} {unit}" if number == 1 else f"{text} {unit}s"
 
 
 def _sha256(path: Path) -> str:
