@@ -63,6 +63,16 @@ def test_torch_files(tmp_path: Path, content: str, zipped: bool) -> None:
     assert_is_state(read_state(file))
 
 
+def test_last_ckpt_of_a_run_gives_its_moving_average(tmp_path: Path) -> None:
+    """As best.safetensors would; without an average, the weights themselves."""
+    raw = OrderedDict((k, v + 1) for k, v in tensors().items())
+    snapshot = {"step": 3, "net": raw, "average": {"steps": 3, "state": tensors()}}
+    torch.save(snapshot, tmp_path / "last.ckpt")
+    assert_is_state(read_state(tmp_path / "last.ckpt"))
+    torch.save(snapshot | {"average": None}, tmp_path / "last.ckpt")
+    assert read_state(tmp_path / "last.ckpt")["bn.bias"].tolist() == [1.5, -0.5]
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_views_and_odd_dtypes(tmp_path: Path, zipped: bool) -> None:
     whole = torch.arange(24.0).reshape(4, 6)

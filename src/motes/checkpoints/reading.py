@@ -234,6 +234,9 @@ def choose(path: Path, tree: Any) -> Mapping[str, Any]:
     """The mapping of names to tensors inside a training snapshot."""
     if not isinstance(tree, Mapping):
         raise CheckpointError(f"{path}: holds a {type(tree).__name__}, expected a dict of tensors")
+    average = tree.get("average")  # our own last.ckpt: what its run would write as best.safetensors
+    if isinstance(average, Mapping) and isinstance(average.get("state"), Mapping) and "net" in tree:
+        return average["state"]
     named = [tree[k] for k in WRAPPERS if k in tree and isinstance(tree[k], Mapping)]
     for inner in named:
         if any(is_array(v) for v in inner.values()):
