@@ -41,10 +41,12 @@ from motes.training.selection import empty_frames
 
 PAGE = Path(__file__).resolve().parents[1] / "held-out.md"
 TWINS = "lists/sirst_near_twins.txt"
+CLUTTER = ("clutter_held", "clutter2_held")
+"""Folders below DATA; the second is for more."""
 SYNTHETIC = "--size 512x640 --bits 8 --scene mixed --test 0 --val 0"
 
 PASTED, LEAST, TRIES, AROUND = 3, 3.0, 100, 10
-"""Targets a photograph, the least rise of one over the spread within AROUND px of it, draws before giving up."""
+"""Targets a frame, the least rise of one over the spread within AROUND px of it, draws before giving up."""
 PASTING = TransformPart(pasted=1, paste_scale=(0.7, 2.0), paste_gain=(1.0, 1.0))
 
 
@@ -79,14 +81,21 @@ def synthetic(name: str, options: str) -> Callable[[Path, Path], Frames]:
     return frames
 
 
-def photographs(name: str) -> Callable[[Path, Path], Frames]:
+def clutter(infrared: bool) -> Callable[[Path, Path], Frames]:
     def frames(data: Path, _: Path) -> Frames:
-        if not (data / name).is_dir():
-            raise DataError(f"{data / name} is not there", "docs/scripts/clutter.py makes clutter_held")
-        samples = empty_frames(data / name)
+        samples = [s for s in pictures(data) if s.name.startswith("infrared-") == infrared]
+        if not samples:
+            kind = "infrared pictures" if infrared else "photographs"
+            raise DataError(f"no {kind} in {data / CLUTTER[0]}", "docs/scripts/clutter.py fetches them")
         return Frames(samples, samples)
 
     return frames
+
+
+def pictures(data: Path) -> list[Sample]:
+    """All held-out frames without targets, whatever the folder."""
+    found = {s.name: s for name in CLUTTER if (data / name).is_dir() for s in empty_frames(data / name)}
+    return [found[name] for name in sorted(found)]
 
 
 def twins(_: Path, sirst: Path) -> Frames:
@@ -110,14 +119,13 @@ def enlarged(data: Path, sirst: Path) -> Frames:
 
 
 def pasted(data: Path, sirst: Path) -> Frames:
-    """Photographs with targets of the near-twins, in the layout of SIRST."""
-    donors = twins(data, sirst).samples
-    grounds = photographs("clutter_held")(data, sirst).samples
-    if (data / "clutter2_held" / "images").is_dir():
-        grounds = [*grounds, *photographs("clutter2_held")(data, sirst).samples]
+    """Frames without targets that have been given targets of the near-twins, in the layout of SIRST."""
+    donors, grounds = twins(data, sirst).samples, pictures(data)
+    if not grounds:
+        raise DataError(f"nothing in {data / CLUTTER[0]} to paste targets into")
     made = []
     for ground in grounds:
-        sample = place(data / "pasted_held", f"{ground.image.parent.parent.name}-{ground.name}")
+        sample = place(data / "pasted_held", ground.name)
         if not sample.mask.exists():
             write(sample, *with_targets(ground, donors))
         made.append(sample)
@@ -125,7 +133,7 @@ def pasted(data: Path, sirst: Path) -> Frames:
 
 
 def with_targets(ground: Sample, donors: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
-    """[H, W, 1] uint8 and [H, W] bool: a photograph with PASTED targets, each plain to see where it lies."""
+    """[H, W, 1] uint8 and [H, W] bool: a frame with PASTED targets, each plain to see where it lies."""
     rng = np.random.default_rng(zlib.crc32(ground.name.encode()))
     before = read_image(ground.image).pixels.mean(axis=2, keepdims=True).astype(np.float32) / 255
     label, found = np.zeros(before.shape[:2], bool), 0
@@ -172,11 +180,11 @@ SETS = (
         "synthetic 8-bit frames of 512x640 px without targets",
         synthetic("held8_empty", "--count 15 --seed 99 --targets 0:0"),
     ),
-    HeldSet("clutter_held", "photographs without targets", photographs("clutter_held")),
-    HeldSet("clutter2_held", "further photographs without targets", photographs("clutter2_held")),
+    HeldSet("clutter_held", "photographs without targets", clutter(infrared=False)),
+    HeldSet("infrared_held", "satellite pictures of a coast without targets", clutter(infrared=True)),
     HeldSet("near_twins", "frames of SIRST that resemble its test", twins, ("native", "repisdnet")),
     HeldSet("near_twins_x2", "the same, enlarged by 2", enlarged),
-    HeldSet("pasted_held", "the photographs with targets of near_twins", pasted),
+    HeldSet("pasted_held", "clutter_held and infrared_held with targets of near_twins", pasted),
 )
 
 

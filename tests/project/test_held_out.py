@@ -90,7 +90,7 @@ def test_every_set_is_made_and_scored_once(
     out, err = capsys.readouterr()
     sets = ["held8", "held8_empty", "clutter_held", "near_twins", "near_twins", "near_twins_x2", "pasted_held"]
     assert [data for data, _ in rows] == sets
-    assert "clutter2_held: left out: " in err
+    assert "infrared_held: left out: no infrared pictures in " in err
     assert [line.split(" | ")[0] for line in out.splitlines()[2:]] == [f"| {name}" for name in sets]
     assert [row["frames"] for row in rows.values()] == [3, 2, 2, 3, 3, 3, 2]
     assert rows["near_twins_x2", "native"]["megapixels"] == pytest.approx(4 * 3 * 64 * 80 / 1e6, abs=1e-4)
@@ -141,15 +141,17 @@ def test_pasted_targets_stand_out_and_stay_when_photographs_come(held: ModuleTyp
     first = held.pasted(data, sirst).samples
     for sample in first:
         label, pixels = read_mask(sample.mask), read_image(sample.image).pixels[..., 0].astype(float)
-        before = read_image(data / "clutter_held" / "images" / f"{sample.name.split('-')[1]}.png").pixels[..., 0]
+        before = read_image(data / "clutter_held" / "images" / f"{sample.name}.png").pixels[..., 0]
         assert len(components(label)) == held.PASTED
         assert (pixels - before)[label].mean() > 5
         assert np.count_nonzero(pixels != before) < 0.2 * label.size
     kept = [s.image.read_bytes() for s in first]
-    photographs(data / "clutter2_held", "harbour")
+    photographs(data / "clutter2_held", "infrared-harbour")
     again = held.pasted(data, sirst).samples
-    assert [s.name for s in again] == ["clutter_held-meadow", "clutter_held-shore", "clutter2_held-harbour"]
-    assert [s.image.read_bytes() for s in again[:2]] == kept
+    assert [s.name for s in again] == ["infrared-harbour", "meadow", "shore"]
+    assert [s.image.read_bytes() for s in again[1:]] == kept
+    assert [s.name for s in held.clutter(infrared=True)(data, sirst).samples] == ["infrared-harbour"]
+    assert [s.name for s in held.clutter(infrared=False)(data, sirst).samples] == ["meadow", "shore"]
     assert len(open_dataset(data / "pasted_held").split(None)) == 3
 
 
