@@ -57,6 +57,7 @@ def test_a_mistyped_file_suggests_its_neighbour(spot_onnx: Path) -> None:
 def test_the_network_name_means_its_shipped_weights(spot_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "list_weights", lambda: {"repisdnet-sirst": spot_onnx})
     assert backends.find_weights("repisdnet") == backends.find_weights("repisdnet-sirst") == spot_onnx
+    monkeypatch.setattr(backends, "list_weights", lambda: {backends.DEFAULT_MODEL: spot_onnx})
     assert load_backend(None).card == CARD
 
 
