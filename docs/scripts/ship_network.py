@@ -22,13 +22,16 @@ from typing import Any
 
 import numpy as np
 from common import digest  # beside this file
+from torch import nn
 
+from motes.benchmark import complexity
 from motes.cards import Card
 from motes.checkpoints import load_network
 from motes.data import Dataset, open_dataset
 from motes.evaluation import score_samples
 from motes.evaluation.run import overlap
 from motes.export import export_onnx, frames_of, synthetic_tiles
+from motes.export.forms import reparameterize
 from motes.export.onnx_file import facts_of
 from motes.imaging import atomic_path
 from motes.inference.backend import Backend
@@ -53,13 +56,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
         export_onnx(net, card, file, tiles)
-        card = describe(card, OnnxBackend(file), data)
+        card = describe(card.replace(complexity=cost(net), variant=None), OnnxBackend(file), data)
     report = export_onnx(net, card, out, tiles)
     facts = report.to_dict()
     write_json(out.with_suffix(".parity.json"), facts)
     for row in card.measured:
         print(row)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {report.changed} of {report.pixels} mask pixels changed")
+
+
+def cost(net: nn.Module) -> dict[str, Any]:
+    """Parameters and multiply-accumulates of what is shipped, which may be another size than the default network."""
+    merged = reparameterize(net)
+    counted = complexity(merged)
+    return {merged.card.form: {"params": counted.params, "macs_256": counted.macs}}
 
 
 def add_held_out(file: Path, found: Path) -> None:

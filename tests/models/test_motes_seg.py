@@ -70,3 +70,11 @@ def test_training_gives_deep_supervision_and_gradients_everywhere() -> None:
 def test_bad_options_are_refused(options: dict, words: str) -> None:
     with pytest.raises(MotesError, match=words):
         motes.create_model("motes_seg", **options)
+
+
+def test_a_merged_size_does_not_claim_the_cost_of_the_other() -> None:
+    small = reparameterize(motes.create_model("motes_seg", "s"))
+    assert small.card.form == small.card.variant == "deploy"
+    assert small.card.complexity == {}
+    large = reparameterize(motes.create_model("motes_seg"))
+    assert large.card.complexity["deploy"]["params"] == sum(p.numel() for p in large.parameters())

@@ -97,7 +97,7 @@ def entrant(text: str) -> Entrant:
         if found.card.task == "detection":
             epochs, (params, macs) = epochs_of_card(found.card), box_cost(found.card)
         else:
-            cost = found.card.complexity.get(found.card.form, {})
+            cost = found.card.complexity.get(found.card.variant or found.card.form, {})
             params, macs = cost.get("params"), cost.get("macs_256")
         return Entrant(
             label or title(found.card), found, kind(found.card), sha256(find_weights(target)), epochs, params, macs

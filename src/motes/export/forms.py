@@ -6,6 +6,7 @@ import copy
 
 from torch import nn
 
+from motes.cards import Card
 from motes.errors import MotesError
 from motes.export.pooling import replace_pooling
 from motes.export.pyramid import merge_pyramid
@@ -48,8 +49,15 @@ def change_form(net: nn.Module, form: str) -> nn.Module:
 def with_form(merged: nn.Module, source: nn.Module, form: str) -> nn.Module:
     if hasattr(source, "card"):
         options = {k: v for k, v in source.card.options.items() if k != "form"}
-        merged.card = source.card.replace(variant=form, form=form, options=options)
+        merged.card = card_in(source.card.replace(options=options), form)
     return merged
+
+
+def card_in(card: Card, form: str) -> Card:
+    """The card of a network after it was merged into ``form``."""
+    if form != "train" and card.variant not in (None, "converted", "deploy"):
+        card = card.replace(complexity={})  # its rows of merged forms are the costs of the default network
+    return card.replace(form=form, variant=form if form != "train" else card.variant)
 
 
 def deployable(net: nn.Module) -> nn.Module:

@@ -17,7 +17,7 @@ from torch import nn
 
 from motes.cards import METADATA_KEY, Card
 from motes.errors import MotesError
-from motes.export.forms import deployable, reparameterize
+from motes.export.forms import card_in, deployable, reparameterize
 from motes.export.parity import Bounds, ParityReport, Tile, bounds_of, compare, fitting, synthetic_tiles
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def export_onnx(
     path = Path(path)
     merged = deployable(net)
     form = getattr(merged, "form", card.form)
-    card = card.replace(form=form, variant=form if form != "train" else card.variant)
+    card = card_in(card, form)
     data = onnx_bytes(merged, card)
     tiles = synthetic_tiles(card) if tiles is None else tiles
     with atomic_path(path) as temporary:
