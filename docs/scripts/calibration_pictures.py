@@ -1,6 +1,6 @@
 """Makes docs/images/calibration-curves.png, and calibration-{example,strongest}.png, by the commands a user types.
 
-    python docs/scripts/calibration_pictures.py      # needs SIRST at ../shared/data/sirst, or --sirst
+    python docs/scripts/calibration_pictures.py --model repisdnet-sirst --model acm-sirst # needs SIRST, see --sirst
 
 Frames without targets: the largest rectangle of each frame of SIRST's test_v1 that stays 16 px away from every target;
 synthetic scenes without targets, as 14-bit counts and as a display's 8 bits. With targets: test_v1 as it is, synthetic

@@ -26,11 +26,10 @@ def main() -> None:
 
 
 def weights(file: Path) -> tuple[Card, dict[str, torch.Tensor]]:
-    if file.suffix != ".ckpt":
-        net, card = load_network(file)
-        return card, net.state_dict()
-    _, card = load_network(file.with_name("best.safetensors"))
-    return card, torch.load(file, weights_only=True)["average"]["state"]
+    net, card = load_network(file)  # of a last.ckpt this is the moving average
+    if file.suffix == ".ckpt":
+        _, card = load_network(file.with_name("best.safetensors"))
+    return card, net.state_dict()
 
 
 if __name__ == "__main__":

@@ -200,3 +200,11 @@ def test_rows_without_a_value_come_last() -> None:
     assert np.isnan(row("x", None).value("iou"))
     ranked = sorted([row("none", None), row("low", 0.0), row("high", 0.9)], key=lambda r: r.rank)
     assert [r.label for r in ranked] == ["high", "low", "none"]
+
+
+def test_a_shipped_network_has_the_cost_of_its_own_size() -> None:
+    import motes
+    from motes.export import reparameterize
+
+    small = reparameterize(motes.create_model("motes_seg", "s"))
+    assert entrant("motes-s").params == sum(p.numel() for p in small.parameters())

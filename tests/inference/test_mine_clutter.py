@@ -1,0 +1,47 @@
+"""docs/scripts/mine_clutter.py: where it cuts, and what it writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from spot_network import sky
+
+from motes.imaging import read_image, write_image
+
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "scripts" / "mine_clutter.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mine_clutter", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_window_for_each_strong_answer_that_no_window_holds_yet(script: ModuleType) -> None:
+    probability = np.zeros((400, 900), np.float32)
+    for y, x, p in ((10, 20, 0.9), (60, 90, 0.8), (200, 800, 0.7), (390, 450, 0.1)):
+        probability[y, x] = p
+    first, second = script.hard_windows(probability)
+    assert first == (slice(0, 320), slice(0, 320))  # holds the second answer too; moved into the frame
+    assert second == (slice(40, 360), slice(580, 900))
+
+
+def test_windows_of_frames_without_targets(
+    script: ModuleType, spot_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    write_image(tmp_path / "in" / "a.png", sky(90, 120, [(40, 50)]))
+    write_image(tmp_path / "out" / "images" / "old.png", sky(8, 8, []))
+    monkeypatch.setattr(script, "SCALES", (1.0,))
+    monkeypatch.setattr(sys, "argv", ["mine_clutter.py", *map(str, (spot_onnx, tmp_path / "in", tmp_path / "out"))])
+    assert script.main() == 0
+    assert capsys.readouterr().out.startswith("1 windows of 1 frames")
+    (file,) = (tmp_path / "out" / "images").iterdir()
+    assert file.name == "a-1-0.png" and read_image(file).pixels.shape[:2] == (90, 120)
