@@ -10,6 +10,7 @@ from fill import fill_state
 from motes.benchmark.complexity import complexity
 from motes.errors import MotesError
 from motes.export import reparameterize
+from motes.models.motes_seg import REACH
 
 REPISDNET = 6402617856
 """MACs of RepISD-Net's merged form on a frame of 256x256 px, from its card."""
@@ -63,9 +64,28 @@ def test_training_gives_deep_supervision_and_gradients_everywhere() -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 
 
+def test_peaks_bound_the_probability_near_them() -> None:
+    """In eval mode, and nothing else: what is left of a raw logit is the smaller of it and the curve of its peak."""
+    net, (middle, scale) = network("s"), (40.0, 2.0)
+    bounded = motes.create_model("motes_seg", "s", peak=(middle, scale)).eval()
+    bounded.load_state_dict(net.state_dict())
+    images = torch.randn(1, 1, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        raw, after, merged = net(images)[0, 0], bounded(images)[0, 0], reparameterize(bounded)(images)[0, 0]
+    cells = raw.unfold(0, 2, 2).unfold(1, 2, 2).amax((2, 3))
+    for y, x in ((0, 0), (13, 40), (31, 47)):  # cells
+        peak = cells[max(y - REACH, 0) : y + REACH + 1, max(x - REACH, 0) : x + REACH + 1].max()
+        pixels = raw[2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
+        expected = pixels.clamp(max=(peak - middle) / scale)
+        torch.testing.assert_close(after[2 * y : 2 * y + 2, 2 * x : 2 * x + 2], expected)
+    assert (after < raw).any() and (after == raw).any()
+    assert (merged - after).abs().max() <= 1e-4 * after.abs().max()
+    assert torch.equal(bounded.train()(images)[0], net.train()(images)[0])
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"width": 20}, "multiple of 3"), ({"depths": [1, 2]}, "four depths"), ({"form": "merged"}, "no form 'merged'")],
+    [({"width": 20}, "multiple of 3"), ({"peak": (3.0, 0.0)}, "scale above 0"), ({"depths": [1, 2]}, "four depths"), ({"form": "merged"}, "no form 'merged'")],
 )
 def test_bad_options_are_refused(options: dict, words: str) -> None:
     with pytest.raises(MotesError, match=words):

@@ -1,4 +1,4 @@
-"""Stripes, halos and compression are what their names say, and nothing is drawn for what is off."""
+"""Stripes, stuck pixels, halos and compression are what their names say, and nothing is drawn for what is off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from motes.training.recipe import TransformPart
-from motes.training.sensors import compressed, sensed, sharpened, striped
+from motes.training.sensors import compressed, sensed, sharpened, striped, with_defects
 
 
 def frame(bands: int = 1) -> np.ndarray:
@@ -34,6 +34,16 @@ def test_both_directions_occur() -> None:
     assert {bool(np.ptp(a, axis=0).max() < 1e-6) for a in added} == {True, False}
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_defects_are_few_single_pixels(seed: int) -> None:
+    """Two may touch by chance in 1,920 px; none may be blurred."""
+    moved = with_defects(frame(3), np.random.default_rng(seed)) - frame(3)
+    assert np.ptp(moved, axis=2).max() < 1e-6
+    stuck = np.abs(moved[..., 0])
+    assert 1 <= np.count_nonzero(stuck) <= 8
+    assert 0.05 <= stuck[stuck > 0].min() and stuck.max() <= 0.8 + 1e-6
+
+
 def test_sharpening_makes_a_brighter_target_with_a_dark_halo() -> None:
     sharp = sharpened(frame(), np.random.default_rng(1))
     assert sharp.shape == frame().shape
@@ -50,7 +60,7 @@ def test_compression_keeps_the_frame_within_a_few_grey_levels(bands: int) -> Non
 
 
 def test_everything_at_once_is_the_generators_choice() -> None:
-    part = TransformPart(stripes=0.05, sharpen=0.5, compress=0.5)
+    part = TransformPart(stripes=0.05, defects=0.5, sharpen=0.5, compress=0.5)
     first, again = (sensed(frame(), part, np.random.default_rng(4)) for _ in range(2))
     assert np.array_equal(first, again)
     assert len({sensed(frame(), part, np.random.default_rng(s)).tobytes() for s in range(6)}) > 2

@@ -6,6 +6,10 @@ and none at full resolution: its head gives four logits for every cell of stride
 Shi et al., CVPR 2016). Blocks are a 3x3 convolution beside an identity, each with its batch norm, which merge into one
 convolution (RepVGG, Ding et al., CVPR 2021, without the 1x1 branch); the pyramid is added up from the top as in FPN
 (Lin et al., CVPR 2017).
+
+A loss of overlap drives every answer to 0 or 1, so that no threshold tells clutter from targets; the peaks of the
+logits do. ``peak`` calibrates them after training (as Platt, 1999): no pixel is more probable than that the best one
+near it belongs to a target, and a threshold takes whole blobs away before it wears down their edges.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from motes.models.repisdnet import folded
 FORMS = ("train", "deploy")
 PRIOR = -4.0
 """Logit before training: a pixel of a target is rare."""
+REACH = 5
+"""How far a pixel looks for a peak, cells of stride 2."""
 
 
 class MotesSeg(nn.Module):
@@ -35,12 +41,14 @@ class MotesSeg(nn.Module):
         width: channels at stride 2; strides 4, 8 and 16 have 2, 8/3 and 8/3 times as many.
         depths: blocks at strides 2, 4, 8 and 16 on the way down.
         form: ``train``, or ``deploy``: every block one convolution.
+        peak: None, or (middle, scale) of the logistic curve from the largest raw logit near a pixel to the
+            probability that a target is there; it bounds the pixel's probability in eval mode.
 
     ``forward`` takes [B, C, H, W] with sides that are multiples of 16 and returns logits [B, K, H, W]; in training a
     tuple of them and those of strides 4 and 8, enlarged to the same size, for deep supervision.
 
     Raises:
-        MotesError: unknown form, a width that is no multiple of 3, or not four depths.
+        MotesError: unknown form, a width that is no multiple of 3, not four depths, or a scale that is not positive.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class MotesSeg(nn.Module):
         width: int = 48,
         depths: Sequence[int] = (2, 3, 3, 3),
         form: str = "train",
+        peak: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if form not in FORMS:
@@ -58,8 +67,13 @@ class MotesSeg(nn.Module):
             raise MotesError(
                 f"motes_seg needs a width that is a multiple of 3 and four depths, found {width}, {depths}"
             )
-        self.options = {"in_channels": in_channels, "num_classes": num_classes, "width": width, "depths": tuple(depths)}
-        self.form = form
+        if peak is not None and not (len(peak) == 2 and peak[1] > 0):
+            raise MotesError(f"peak of motes_seg is (middle, scale) with a scale above 0, found {peak}")
+        self.options = {
+            "in_channels": in_channels, "num_classes": num_classes, "width": width, "depths": tuple(depths),
+            "peak": peak,
+        }  # fmt: skip
+        self.form, self.peak, self.num_classes = form, peak, num_classes
         channels = (width, 2 * width, 8 * width // 3, 8 * width // 3)
         # 6x6 at stride 2 sees each pixel of its cell and one more around them.
         self.stem = Block(in_channels, width, form, kernel=6, stride=2)
@@ -88,12 +102,25 @@ class MotesSeg(nn.Module):
         for level in (2, 1, 0):
             x = maps[level] + F.interpolate(self.laterals[level](x), scale_factor=2.0, mode="nearest")
             x = merged[level] = self.merges[level](x)
-        logits = F.pixel_shuffle(self.head(x), 2)
+        cells = self.head(x)
+        if self.peak is not None and not self.training:
+            cells = self.bounded(cells)
+        logits = F.pixel_shuffle(cells, 2)
         if not self.training:
             return logits
         size = images.shape[-2:]
         sides = [head(merged[level]) for head, level in zip(self.side_heads, (1, 2), strict=True)]
         return (logits, *(F.interpolate(s, size, mode="bilinear", align_corners=False) for s in sides))
+
+    def bounded(self, cells: Tensor) -> Tensor:
+        """Logits [B, 4 K, h, w] of cells, none above what the peak near it allows."""
+        assert self.peak is not None
+        middle, scale = self.peak
+        pixels = cells.unflatten(1, (self.num_classes, 4))
+        peaks = pixels.amax(2)
+        for kernel in ((2 * REACH + 1, 1), (1, 2 * REACH + 1)):  # one after the other: a square for the price of a line
+            peaks = F.max_pool2d(peaks, kernel, stride=1, padding=tuple(k // 2 for k in kernel))
+        return pixels.minimum((peaks[:, :, None] - middle) / scale).flatten(1, 2)
 
     @torch.no_grad()
     def reparameterize(self) -> MotesSeg:

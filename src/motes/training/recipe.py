@@ -105,6 +105,7 @@ class TransformPart(Part):
     noise: float = Field(0.0, ge=0)  # largest standard deviation of added noise, in units of the scaled input
     # target: what cameras and their recorders add, see ``training/sensors.py``
     stripes: float = Field(0.0, ge=0)  # largest standard deviation of column or row offsets, in units of the input
+    defects: float = Field(0.0, ge=0, le=1)  # how often the frame has pixels that are stuck
     sharpen: float = Field(0.0, ge=0, le=1)  # how often edges are sharpened
     compress: float = Field(0.0, ge=0, le=1)  # how often the frame has been a JPEG
 

@@ -1,4 +1,4 @@
-"""What an infrared camera and its recorder add to a frame: stripes, sharpened edges, compression."""
+"""What an infrared camera and its recorder add to a frame: stripes, stuck pixels, sharpened edges, compression."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ def sensed(pixels: np.ndarray, part: TransformPart, rng: np.random.Generator) ->
     """A frame [H, W, C] float32 near [0, 1] as another camera would have recorded it; nothing is drawn that is off."""
     if part.stripes and rng.random() < OFTEN:
         pixels = striped(pixels, part.stripes, rng)
+    if part.defects and rng.random() < part.defects:
+        pixels = with_defects(pixels, rng)
     if part.sharpen and rng.random() < part.sharpen:
         pixels = sharpened(pixels, rng)
     if part.compress and rng.random() < part.compress:
@@ -26,6 +28,16 @@ def striped(pixels: np.ndarray, largest: float, rng: np.random.Generator) -> np.
     length = pixels.shape[1] if (columns := rng.random() < 0.7) else pixels.shape[0]
     offsets = (rng.uniform(0, largest) * rng.standard_normal(length)).astype(np.float32)
     return pixels + (offsets[None, :, None] if columns else offsets[:, None, None])
+
+
+def with_defects(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One to eight single pixels, brighter or darker than the frame there: no optics blur them, as they do a target."""
+    count = int(rng.integers(1, 9))
+    rows, columns = (rng.integers(0, side, count) for side in pixels.shape[:2])
+    sizes = rng.uniform(0.05, 0.8, count) * np.where(rng.random(count) < 0.8, 1, -1)
+    stuck = pixels.copy()
+    stuck[rows, columns] += sizes[:, None].astype(np.float32)
+    return stuck
 
 
 def sharpened(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
