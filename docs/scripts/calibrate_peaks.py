@@ -20,12 +20,12 @@ from scipy.optimize import minimize
 
 from motes.cards import Card
 from motes.checkpoints import load_network, write_safetensors
-from motes.models.backend import TorchBackend
 from motes.data import Sample
 from motes.imaging import read_image, read_mask
 from motes.inference import Detector
 from motes.metrics import components, protocol
 from motes.metrics.matching import hits
+from motes.models.backend import TorchBackend
 
 EMPTY, LABELLED = ("clutter_held", "held8_empty"), ("held8", "near_twins", "pasted_held")
 SHOWN = (0, 2, 4, 6, 8, 10, 12, 14)

@@ -85,7 +85,12 @@ def test_peaks_bound_the_probability_near_them() -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"width": 20}, "multiple of 3"), ({"peak": (3.0, 0.0)}, "scale above 0"), ({"depths": [1, 2]}, "four depths"), ({"form": "merged"}, "no form 'merged'")],
+    [
+        ({"width": 20}, "multiple of 3"),
+        ({"peak": (3.0, 0.0)}, "scale above 0"),
+        ({"depths": [1, 2]}, "four depths"),
+        ({"form": "merged"}, "no form 'merged'"),
+    ],
 )
 def test_bad_options_are_refused(options: dict, words: str) -> None:
     with pytest.raises(MotesError, match=words):

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from motes.benchmark.leaderboard import epochs_of_run
 from motes.checkpoints import load_network
 from motes.data import open_dataset
 from motes.data.synthesize import write_dataset
@@ -118,6 +119,25 @@ def test_killed_three_times_and_resumed_ends_bit_equal(data: Path, tmp_path: Pat
     assert losses[0] == losses[1]
     best = [(r / "best.safetensors").read_bytes() for r in (expected, run)]
     assert best[0] == best[1]
+
+
+def test_what_first_weights_learned_counts(data: Path, tmp_path: Path) -> None:
+    """Two runs, the second on other frames and resumed once: its card tells the epochs and the frames of both."""
+    file = recipe(tmp_path, data, epochs=2)
+    assert motes("train", file, "--runs", tmp_path / "first").returncode == 0
+    (first,) = (tmp_path / "first" / "small").iterdir()
+    begun = ["train", file, "--runs", tmp_path / "second", f"model.init={first / 'best.safetensors'}"]
+    changed = [f"data.train={data / 'val.txt'}", f"data.val={data / 'train.txt'}"]
+    assert motes(*begun, *changed, "loop.max_steps=2").returncode == 0
+    (second,) = (tmp_path / "second" / "small").iterdir()
+    kept = (second / "recipe.yaml").read_text()
+    (second / "recipe.yaml").write_text(kept.replace("max_steps: 2", "max_steps: null"))
+    assert motes("train", "--resume", second).returncode == 0
+    learned = [load_network(run / "best.safetensors")[1].training for run in (first, second)]
+    assert [known.get("epochs_before") for known in learned] == [None, learned[0]["epochs"]]
+    assert len(learned[0]["frames"]) == 13 and len(learned[1]["frames"]) == 18
+    assert set(learned[0]["frames"]) < set(learned[1]["frames"])
+    assert epochs_of_run(second) == (4, 2)
 
 
 def test_two_processes_score_as_one(data: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_defects_are_few_single_pixels(seed: int) -> None:
     assert np.ptp(moved, axis=2).max() < 1e-6
     stuck = np.abs(moved[..., 0])
     assert 1 <= np.count_nonzero(stuck) <= 8
-    assert 0.05 <= stuck[stuck > 0].min() and stuck.max() <= 0.8 + 1e-6
+    assert stuck[stuck > 0].min() >= 0.05 and stuck.max() <= 0.8 + 1e-6
 
 
 def test_sharpening_makes_a_brighter_target_with_a_dark_halo() -> None:

@@ -15,6 +15,7 @@ from motes.benchmark.page import Block, Heading, Picture, Points, Table, Text, w
 from motes.benchmark.pictures import plot_cost, plot_overlays
 from motes.benchmark.standing import Entrant, Standing, plain, published, slug, stand
 from motes.cards import Card, list_models, model_card
+from motes.checkpoints import read_card
 from motes.checkpoints.loading import load_network, sha256
 from motes.classical import METHODS, classical_backend
 from motes.data import Sample
@@ -336,7 +337,10 @@ def title(card: Card) -> str:
 
 
 def epochs_of_run(folder: Path) -> tuple[float, int] | None:
-    """Epochs a run has done, and those of its recipe as shipped, or of its own copy where that has more."""
+    """Epochs a run has done, and those of its recipe as shipped, or of its own copy where that has more.
+
+    Those that its first weights were trained for count too.
+    """
     from motes.training.run import Run
 
     _, recipe = Run.open(folder)
@@ -346,6 +350,8 @@ def epochs_of_run(folder: Path) -> tuple[float, int] | None:
     except (OSError, ValueError):
         return None
     planned = max(_planned(recipe.name), recipe.loop.epochs or 0)
+    card = read_card(folder / "best.safetensors")
+    done += card.training.get("epochs_before", 0) if card else 0
     return (round(done, 1), planned) if planned else None
 
 
@@ -355,7 +361,7 @@ def epochs_of_card(card: Card) -> tuple[float, int] | None:
     if not recipe or done is None:
         return None
     planned = _planned(str(recipe))
-    return (float(done), planned) if planned else None
+    return (float(done + card.training.get("epochs_before", 0)), planned) if planned else None
 
 
 def shown_frames(samples: Sequence[Sample]) -> list[str]:

@@ -28,7 +28,7 @@ from motes.models.allocator import keep_freed_memory
 from motes.naming import look_up
 from motes.training.boxes import BoxSet, LossSum, check_losses
 from motes.training.labelled import LabelledSet
-from motes.training.network import load_start, make_network
+from motes.training.network import learned_before, load_start, make_network
 from motes.training.optimizers import create_optimizer, set_rate
 from motes.training.recipe import Recipe
 from motes.training.run import SHOWN, Run
@@ -80,8 +80,10 @@ class Trainer:
         loop = recipe.loop
         torch.manual_seed(loop.seed)
         net = make_network(recipe)
+        self.before: dict[str, Any] = {}
         if not run.begun:
             run.note("starts from", load_start(net, recipe), aloud=recipe.task != "irstd")
+            self.before = learned_before(recipe)
         self.card: Card = net.card
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
@@ -255,9 +257,10 @@ class Trainer:
             "recipe": self.recipe.name,
             "seed": self.recipe.loop.seed,
             "epochs": self.epoch(self.step),
+            "epochs_before": self.before.get("epochs_before"),
             "step": self.step,
             "validation": {k: v for k, v in values.items() if v is not None},
-            "frames": self.fingerprints,
+            "frames": sorted({*self.fingerprints, *self.before.get("frames", ())}),
         }
         if self.frames.boxes is not None:
             training |= {"reader": self.frames.boxes.reader, "resize": self.recipe.transform.resize}
@@ -277,6 +280,7 @@ class Trainer:
                     "average": self.average.state_dict() if self.average else None,
                     "loss": self.loss.state_dict(),
                     "precision": self.fabric.strategy.precision.state_dict(),
+                    "before": self.before,
                 }
             )
         self.fabric.barrier()
@@ -291,6 +295,7 @@ class Trainer:
         if self.average:
             self.average.load_state_dict(saved["average"])
         self.loss.load_state_dict(saved.get("loss", {}), strict="loss" in saved)
+        self.before = saved.get("before", {})
         if saved.get("precision"):  # the loss scale of fp16
             self.fabric.strategy.precision.load_state_dict(saved["precision"])
         self.step, self.best = saved["step"], saved["best"]

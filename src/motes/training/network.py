@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -54,6 +55,15 @@ def names_of(recipe: Recipe) -> tuple[str, ...] | None:
         return box_rules(recipe).names
     table = classes_of(recipe.data)
     return None if table is None else tuple(table.names)
+
+
+def learned_before(recipe: Recipe) -> dict[str, Any]:
+    """What ``model.init`` learned from: its ``epochs_before`` and ``frames``; nothing of weights without a card."""
+    card = read_card(Path(recipe.model.init)) if recipe.model.init else None
+    if card is None or "epochs" not in card.training:
+        return {}
+    known = card.training
+    return {"epochs_before": known["epochs"] + known.get("epochs_before", 0), "frames": list(known.get("frames", ()))}
 
 
 def load_start(net: nn.Module, recipe: Recipe) -> str:
