@@ -67,7 +67,7 @@ def blobs(detector: Detector, samples: Sequence[Sample]) -> Iterator[tuple[float
         if not len(said):
             continue
         label = np.zeros(probability.shape, bool) if sample.mask is None else read_mask(sample.mask)
-        logits = np.log(probability / np.maximum(1 - probability, 1e-8))
+        logits = np.log(np.maximum(probability, 1e-8) / np.maximum(1 - probability, 1e-8))
         number, count = ndimage.label(probability > 0.5, np.ones((3, 3)))
         for k, peak in enumerate(ndimage.maximum(logits, number, range(1, count + 1)), 1):
             one = components(number == k)
