@@ -1,4 +1,4 @@
-"""docs/scripts/widen_weights.py and calibrate_peaks.py: a wider network says the same, and peaks become probabilities."""
+"""widen_weights.py and calibrate_peaks.py: a wider network says the same, and peaks become probabilities."""
 
 from __future__ import annotations
 
