@@ -4,7 +4,7 @@
     python benchmarks/aerial/run.py --backbone resnet50
 
 Same weights, same windows (896 px every 512 px, mean of probabilities), in turns. Writes ``results.json`` beside this
-file (a run replaces what was measured with the same backbone) and a table of ``docs/benchmarks/aerial.md``. Fails if
+file (a run replaces what was measured with the same backbone and size) and a table of ``docs/benchmarks/aerial.md``. Fails if
 labels of a float32 backend differ where the published way is sure of them.
 """
 
@@ -67,9 +67,10 @@ def main() -> None:
         "circumstances": facts, **prepared, **chosen, "times": times, "memory": memory, "agreement": agreement,
     }  # fmt: skip
     known = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
-    known[options.backbone] = result
+    heading = f"{options.backbone}, {result['size'][1]}x{result['size'][0]} px"
+    known[heading] = result
     options.output.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    print(report(options.backbone, result))
+    print(report(heading, result))
     if not options.no_page:
         publish(PAGE, "\n\n".join(report(*item) for item in sorted(known.items())), "images")
     for name in names[1:]:
@@ -114,7 +115,7 @@ def ratio(result: dict[str, Any], name: str, key: str) -> float:
     return float(source["published"][key] / source[name][key])
 
 
-def report(backbone: str, result: dict[str, Any]) -> str:
+def report(heading: str, result: dict[str, Any]) -> str:
     times, memory, (height, width) = result["times"], result["memory"], result["size"]
     megapixels = height * width / 1e6
     rows = []
@@ -150,7 +151,7 @@ def report(backbone: str, result: dict[str, Any]) -> str:
     threads = f", {result['threads']} threads" if result["threads"] else ""
     return "\n\n".join(
         [
-            f"### FactSeg, {backbone}",
+            f"### FactSeg, {heading}",
             described(result["circumstances"]),
             f"Weights: {result['weights']}; image: {result['image']}; windows of {result['window']} px every "
             f"{result['stride']} px{threads}. Medians of {result['rounds']} images, in turns. Goals: {FASTER}x, a "

@@ -2,6 +2,7 @@
 
     python docs/scripts/ship_network.py best.safetensors ~/data/sirst src/motes/weights/repisdnet-sirst.onnx
     python docs/scripts/ship_network.py acm.safetensors ~/data/sirst src/motes/weights/acm-sirst.onnx
+    python docs/scripts/ship_network.py mean.safetensors ~/data/sirst src/motes/weights/motes-s.onnx 'SIRST and clutter'
 
     python docs/scripts/held_out.py DATA ~/data/sirst src/motes/weights/acm-sirst.onnx --json held-out.json
     python docs/scripts/ship_network.py src/motes/weights/acm-sirst.onnx held-out.json
@@ -9,7 +10,8 @@
 The numbers in the card come from the exported file itself, run by ONNX Runtime, on SIRST's test_v1 under two protocols;
 the calibration curve from the frames of trainval_v1 that are too like a test frame to be trained on
 (lists/sirst_near_twins.txt), never from test_v1 itself. The second form puts held-out results into the card of a file
-that is there; graph and weights stay as they are. Then docs/scripts/zoo.py, whose page has the file's SHA-256.
+that is there; graph and weights stay as they are. The last word of the third says in the title what was learned from,
+where it is more than SIRST. Then docs/scripts/zoo.py, whose page has the file's SHA-256.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ def main() -> None:
         add_held_out(*(Path(a).expanduser() for a in sys.argv[1:]))
         return
     weights, root, out = (Path(a).expanduser() for a in sys.argv[1:4])
+    learned_from = sys.argv[4] if len(sys.argv) > 4 else "SIRST"
     data = open_dataset(root)
     net, card = load_network(weights)
     tiles = synthetic_tiles(card) + frames_of(card, root, "test_v1", 6)
@@ -57,6 +60,8 @@ def main() -> None:
         file = Path(folder) / "network.onnx"
         export_onnx(net, card, file, tiles)
         card = describe(card.replace(complexity=cost(net), variant=None), OnnxBackend(file), data)
+        name = card.title if net.card.variant in (None, "deploy") else f"{card.title} ({net.card.variant})"
+        card = card.replace(title=f"{name}, trained by motes on {learned_from}")
     report = export_onnx(net, card, out, tiles)
     facts = report.to_dict()
     write_json(out.with_suffix(".parity.json"), facts)
@@ -100,7 +105,6 @@ def describe(card: Card, backend: Backend, data: Dataset) -> Card:
     fit, twins = (chosen(data, name) for name in (TRAINED_ON, CALIBRATED_ON))
     training = {**card.training, "frames": sorted({*card.training.get("frames", ()), *fingerprints(fit)})}
     card = card.replace(
-        title=f"{card.title}, trained by motes on SIRST",
         training=training,
         licence="Apache-2.0; trained on SIRST v1, whose source states no licence",
     )
