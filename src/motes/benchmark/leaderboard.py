@@ -350,7 +350,8 @@ def epochs_of_run(folder: Path) -> tuple[float, int] | None:
     except (OSError, ValueError):
         return None
     planned = max(_planned(recipe.name), recipe.loop.epochs or 0)
-    card = read_card(folder / "best.safetensors")
+    best = folder / "best.safetensors"
+    card = read_card(best) if best.is_file() else None
     done += card.training.get("epochs_before", 0) if card else 0
     return (round(done, 1), planned) if planned else None
 

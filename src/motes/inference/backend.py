@@ -12,7 +12,7 @@ import numpy as np
 from motes.cards import Card
 from motes.errors import CardError, CheckpointError
 
-DEFAULT_MODEL = "motes-s"
+DEFAULT_MODEL = "motes"
 """The network that ``motes detect`` runs when none is named: ``weights/<this>.onnx``."""
 
 BACKENDS = ("onnx", "openvino", "openvino-bf16")
