@@ -4,8 +4,8 @@
     python benchmarks/aerial/run.py --backbone resnet50
 
 Same weights, same windows (896 px every 512 px, mean of probabilities), in turns. Writes ``results.json`` beside this
-file (a run replaces what was measured with the same backbone and size) and a table of ``docs/benchmarks/aerial.md``. Fails if
-labels of a float32 backend differ where the published way is sure of them.
+file (a run replaces what was measured with the same backbone and size) and tables of ``docs/benchmarks/aerial.md``.
+Fails if labels of a float32 backend differ where the published way is sure of them.
 """
 
 from __future__ import annotations
