@@ -7,9 +7,11 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: before numpy and PyTorch count the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -56,3 +58,10 @@ def motes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return int(caught.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def docs_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a script of docs/scripts, which finds those beside it."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "docs" / "scripts"))
+    return importlib.import_module

@@ -15,16 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from held_out import SETS  # beside this file
-from scipy import ndimage
 from scipy.optimize import minimize
 
-from motes.cards import Card
 from motes.checkpoints import load_network, write_safetensors
 from motes.data import Sample
 from motes.imaging import read_image, read_mask
 from motes.inference import Detector
 from motes.metrics import components, protocol
-from motes.metrics.matching import hits
 from motes.models.backend import TorchBackend
 
 EMPTY, LABELLED = ("clutter_held", "held8_empty"), ("held8", "near_twins", "pasted_held")
@@ -55,23 +52,22 @@ def main() -> None:
         told = [f"{t}: {sum(p > t and y for p, y in rows)}, {sum(p > t and not y for p, y in rows)}" for t in SHOWN]
         print(f"{name:14} {len(sets[name])} frames; peak: true, false blobs  {'  '.join(told)}")
     print(f"middle {middle:.2f}, scale {scale:.2f}")
-    write_safetensors(options.out, net.state_dict(), calibrated(card, middle, scale))
+    card = card.replace(options={**card.options, "peak": [round(middle, 2), round(scale, 2)]})
+    write_safetensors(options.out, net.state_dict(), card)
 
 
 def blobs(detector: Detector, samples: Sequence[Sample]) -> Iterator[tuple[float, bool]]:
-    """(largest raw logit, whether it is a target) of every blob above probability 0.5."""
-    rule = protocol("native")
+    """(largest raw logit, whether a target's centre is near its own) of every blob above probability 0.5."""
+    near = protocol("native").distance
     for sample in samples:
         probability = detector.probability(read_image(sample.image).pixels).astype(np.float64)
-        said = components(probability > 0.5)
-        if not len(said):
-            continue
-        label = np.zeros(probability.shape, bool) if sample.mask is None else read_mask(sample.mask)
+        found = components(probability > 0.5)
+        targets = components(read_mask(sample.mask) if sample.mask else np.zeros(probability.shape, bool))
         logits = np.log(np.maximum(probability, 1e-8) / np.maximum(1 - probability, 1e-8))
-        number, count = ndimage.label(probability > 0.5, np.ones((3, 3)))
-        for k, peak in enumerate(ndimage.maximum(logits, number, range(1, count + 1)), 1):
-            one = components(number == k)
-            yield float(peak), bool(label.any()) and hits(components(label), one, rule).detected > 0
+        peaks = np.full(len(found), -np.inf)
+        np.maximum.at(peaks, found.owners, logits.ravel()[found.pixels])
+        apart = np.linalg.norm(found.centroids[:, None] - targets.centroids[None], axis=2)
+        yield from zip(peaks.tolist(), (apart < near).any(axis=1).tolist(), strict=True)
 
 
 def logistic_scale(peaks: np.ndarray, true: np.ndarray) -> float:
@@ -83,10 +79,6 @@ def logistic_scale(peaks: np.ndarray, true: np.ndarray) -> float:
         return float((weight * (np.logaddexp(0, z) - true * z)).sum())
 
     return float(np.exp(minimize(loss, (peaks.mean(), 1.0), method="Nelder-Mead").x[1]))
-
-
-def calibrated(card: Card, middle: float, scale: float) -> Card:
-    return card.replace(options={**card.options, "peak": [round(middle, 2), round(scale, 2)]})
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,16 +13,10 @@ from spot_network import sky
 
 from motes.imaging import read_image, write_image
 
-SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "scripts" / "mine_clutter.py"
 
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mine_clutter", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(docs_script: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_script("mine_clutter")
 
 
 def test_a_window_for_each_strong_answer_that_no_window_holds_yet(script: ModuleType) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,13 +16,10 @@ from motes.checkpoints import load_network, write_safetensors
 from motes.data import Sample
 from motes.imaging import write_image
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "docs" / "scripts"
-
 
 @pytest.fixture
-def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module(request.param)
+def script(request: pytest.FixtureRequest, docs_script: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_script(request.param)
 
 
 @pytest.mark.parametrize("script", ["widen_weights"], indirect=True)

@@ -337,10 +337,7 @@ def title(card: Card) -> str:
 
 
 def epochs_of_run(folder: Path) -> tuple[float, int] | None:
-    """Epochs a run has done, and those of its recipe as shipped, or of its own copy where that has more.
-
-    Those that its first weights were trained for count too.
-    """
+    """Epochs a run and its first weights have done, and those of its recipe as shipped, or of its copy if more."""
     from motes.training.run import Run
 
     _, recipe = Run.open(folder)
@@ -351,8 +348,8 @@ def epochs_of_run(folder: Path) -> tuple[float, int] | None:
         return None
     planned = max(_planned(recipe.name), recipe.loop.epochs or 0)
     best = folder / "best.safetensors"
-    card = read_card(best) if best.is_file() else None
-    done += card.training.get("epochs_before", 0) if card else 0
+    if best.is_file() and (card := read_card(best)):
+        done += card.training.get("epochs_before", 0)
     return (round(done, 1), planned) if planned else None
 
 
