@@ -163,18 +163,20 @@ def test_two_processes_score_as_one(data: Path, tmp_path: Path) -> None:
     assert alone["fa"].numerator > 0 or alone["iou"].numerator > 0
 
 
-def test_interrupted_run_says_so_and_keeps_its_checkpoint(data: Path, tmp_path: Path) -> None:
-    file = recipe(tmp_path, data, epochs=500)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_says_so_and_keeps_its_checkpoint(number: int, data: Path, tmp_path: Path) -> None:
+    file = recipe(tmp_path, data, epochs=500, workers=1)
     process = subprocess.Popen(
         [*MOTES, "train", str(file), "--runs", str(tmp_path / "runs")],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     deadline = time.time() + 120
     while not list((tmp_path / "runs").glob("*/*/metrics.csv")) and time.time() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)  # to the workers too, as a terminal and a scheduler do
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said and said.strip().splitlines()[-1].startswith("motes: error: interrupted")

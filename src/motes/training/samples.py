@@ -160,14 +160,15 @@ def loader(data: Dataset[Any], order: Order, workers: int) -> DataLoader[Batch]:
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=2 if workers else None,
         generator=torch.Generator(),  # worker seeds must not be drawn from the global generator
-        worker_init_fn=_one_thread,
+        worker_init_fn=_settle_worker,
     )
 
 
 def start(batches: DataLoader[Batch]) -> Iterator[Batch]:
     """Starts the workers, deaf to Ctrl-C from their first moment on.
 
-    In a terminal it reaches every process, and the main one, which decides what it means, still wants its batch.
+    A terminal's Ctrl-C, and a scheduler's SIGTERM, reach every process, and the main one, which decides what they mean,
+    still wants its batch.
     """
     if threading.current_thread() is not threading.main_thread():
         return iter(batches)
@@ -178,9 +179,10 @@ def start(batches: DataLoader[Batch]) -> Iterator[Batch]:
         signal.signal(signal.SIGINT, before)
 
 
-def _one_thread(_: int) -> None:
+def _settle_worker(_: int) -> None:
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not inherited
+    for number in (signal.SIGINT, signal.SIGTERM):  # not all that is ignored is inherited
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
