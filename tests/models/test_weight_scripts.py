@@ -1,4 +1,4 @@
-"""widen_weights.py and calibrate_peaks.py: a wider network says the same, and peaks become probabilities."""
+"""The scripts that change weights of motes_seg: wider, in the training form again, with calibrated peaks."""
 
 from __future__ import annotations
 
@@ -40,6 +40,22 @@ def test_the_wide_network_says_the_same_and_its_copies_differ(
         torch.testing.assert_close(large.eval()(images), small.eval()(images), rtol=0, atol=1e-4)
     weight = large.stages[0][0].conv.weight
     assert not torch.allclose(weight[:, :24], weight[:, 24:])
+
+
+@pytest.mark.parametrize("script", ["unmerge_weights"], indirect=True)
+def test_the_training_form_says_what_the_merged_one_does(script: ModuleType) -> None:
+    """In eval mode; and in training mode on the images whose statistics its norms have."""
+    torch.manual_seed(0)
+    net = motes.create_model("motes_seg", "s").train()
+    images = torch.randn(4, 1, 64, 64)
+    for _ in range(3):
+        net(images)
+    merged = net.eval().reparameterize()
+    again = script.unmerged(merged, images)
+    with torch.no_grad():
+        expected = merged(images)
+        torch.testing.assert_close(again.eval()(images), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(again.train()(images)[0], expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("script", ["calibrate_peaks"], indirect=True)
