@@ -27,7 +27,7 @@ from motes.benchmark.leaderboard import (
 )
 from motes.benchmark.page import Block, Heading, Table, Text, write_page
 from motes.benchmark.published_cost import SIDE
-from motes.benchmark.standing import Entrant, read_standing, slug
+from motes.benchmark.standing import Entrant, Standing, read_standing, slug
 from motes.cards import list_models, model_card
 from motes.checkpoints import read_card
 from motes.cli.progress import progress
@@ -105,6 +105,13 @@ def write_box_page(pages: Path, data: Path, targets: Sequence[str]) -> Path:
     return file
 
 
+def with_kept(rows: Sequence[Standing], folder: Path) -> list[Standing]:
+    """The rows, and those that ``folder`` keeps of others."""
+    have = {slug(row.label) for row in rows}
+    kept = (read_standing(p) for p in sorted(folder.glob("*")) if p.name not in have)
+    return [*rows, *(row for row in kept if row is not None)]
+
+
 def measured(pages: Path, root: Path, targets: Sequence[tuple[str, str]]) -> list[Board]:
     """A board for each protocol: rows of (label, target), and those that are kept of others."""
     torch.set_num_threads(1)
@@ -121,9 +128,7 @@ def measured(pages: Path, root: Path, targets: Sequence[tuple[str, str]]) -> lis
             with progress(f"{NAME}, {name}", len(entrants) * len(samples)) as advance:
                 board = measure_board(entrants, samples, NAME, SPLIT, rule, pages, advance)
             rows = [*board.rows, *board.unfinished]
-        folder, have = rows_folder(pages, NAME, SPLIT, rule.name), {slug(row.label) for row in rows}
-        kept = [read_standing(p) for p in sorted(folder.glob("*")) if p.name not in have]
-        rows += [row for row in kept if row is not None]
+        rows = with_kept(rows, rows_folder(pages, NAME, SPLIT, rule.name))
         if rows:
             boards.append(make_board(rows))
     return boards

@@ -5,7 +5,8 @@
 DATA is the folder that holds ``sirst``, ``densesirst`` and, once made by ``motes data noisy``, ``noisy_sirst_10``,
 ``_20``, ``_30``. FOLDER is that of the reference material, whose published weights are scored beside ours. Runs of
 detectors go to the page of DenseSIRST, others to the pages of targets. Rows are kept in docs/leaderboards/rows: what
-was measured already is not measured again, so a new network costs its own time only. PAGE is a folder below DATA.
+was measured already is not measured again, and stays on its page without its weights; so a new network costs its own
+time only. The rows of one that is gone for good are deleted by hand. PAGE is a folder below DATA.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ import box_leaderboards as boxes  # beside this file
 from aerial_leaderboards import write_pages  # beside this file
 from rich.progress import track
 
-from motes.benchmark.leaderboard import entrant, measure_board, write_board_page, write_unmeasured_page
+from motes.benchmark.leaderboard import (
+    entrant,
+    make_board,
+    measure_board,
+    rows_folder,
+    write_board_page,
+    write_unmeasured_page,
+)
 from motes.benchmark.page import Heading, Points, Text, write_page
 from motes.benchmark.standing import plain
 from motes.classical import METHODS
@@ -88,7 +96,11 @@ def main() -> None:
             continue
         samples = open_dataset(root).split(split)
         entrants = [entrant(t) for t in track(targets, f"{name}: loading")]
-        boards = [measure_board(entrants, samples, name, split, protocol(rule), PAGES) for rule in track(rules, name)]
+        boards = []
+        for rule in track(rules, name):
+            board = measure_board(entrants, samples, name, split, protocol(rule), PAGES)
+            rows = [*board.rows, *board.unfinished]
+            boards.append(make_board(boxes.with_kept(rows, rows_folder(PAGES, name, split, rule))))
         # No frames are given to draw: SIRST states no licence, so its frames stay out of this repository.
         links.append((name, write_board_page(boards, (), PAGES, f"{note} {BUSY}".strip())))
     page = PAGES / f"{boxes.FOLDER}.md"
