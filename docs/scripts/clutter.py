@@ -1,6 +1,6 @@
 """Pictures under free licences as grey frames without targets: what recipe motes_seg_sensors learns clutter from.
 
-    pip install OpenEXR                     # for the panoramas; needed by this script only
+    pip install OpenEXR imagecodecs         # for the panoramas and packed TIFFs; needed by this script only
     python docs/scripts/clutter.py data     # data/clutter and data/clutter_held; calls npm, pip, apt-get, dpkg-deb
 
 Nearly all of it is visible light: what is wanted is edges, textures and small bright things that are no targets. The
