@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import with_kept  # beside this file
 
 from motes.benchmark.box_board import published_box_blocks
 from motes.benchmark.complexity import complexity
@@ -27,7 +28,7 @@ from motes.benchmark.leaderboard import (
 )
 from motes.benchmark.page import Block, Heading, Table, Text, write_page
 from motes.benchmark.published_cost import SIDE
-from motes.benchmark.standing import Entrant, Standing, read_standing, slug
+from motes.benchmark.standing import Entrant
 from motes.cards import list_models, model_card
 from motes.checkpoints import read_card
 from motes.cli.progress import progress
@@ -103,13 +104,6 @@ def write_box_page(pages: Path, data: Path, targets: Sequence[str]) -> Path:
     file = pages / f"{FOLDER}.md"
     write_page([*blocks, *published_box_blocks(NAME), *caveat_blocks(NAME)], file)
     return file
-
-
-def with_kept(rows: Sequence[Standing], folder: Path) -> list[Standing]:
-    """The rows, and those that ``folder`` keeps of others."""
-    have = {slug(row.label) for row in rows}
-    kept = (read_standing(p) for p in sorted(folder.glob("*")) if p.name not in have)
-    return [*rows, *(row for row in kept if row is not None)]
 
 
 def measured(pages: Path, root: Path, targets: Sequence[tuple[str, str]]) -> list[Board]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from motes.benchmark.standing import Standing, read_standing, slug
 from motes.imaging import atomic_path
 from motes.inference.backend import find_weights
 from motes.inference.onnx_card import onnx_with_card, read_onnx_card
@@ -32,3 +33,10 @@ def into_page(page: Path, blocks: Mapping[str, str]) -> None:
         text = f"{before}{start}\n{block}\n{end}{after}"
     with atomic_path(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def with_kept(rows: Sequence[Standing], folder: Path) -> list[Standing]:
+    """The rows, and those that ``folder`` keeps of others."""
+    have = {slug(row.label) for row in rows}
+    kept = (read_standing(p) for p in sorted(folder.glob("*")) if p.name not in have)
+    return [*rows, *(row for row in kept if row is not None)]

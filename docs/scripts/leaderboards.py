@@ -16,6 +16,7 @@ from pathlib import Path
 
 import box_leaderboards as boxes  # beside this file
 from aerial_leaderboards import write_pages  # beside this file
+from common import with_kept
 from rich.progress import track
 
 from motes.benchmark.leaderboard import (
@@ -100,7 +101,7 @@ def main() -> None:
         for rule in track(rules, name):
             board = measure_board(entrants, samples, name, split, protocol(rule), PAGES)
             rows = [*board.rows, *board.unfinished]
-            boards.append(make_board(boxes.with_kept(rows, rows_folder(PAGES, name, split, rule))))
+            boards.append(make_board(with_kept(rows, rows_folder(PAGES, name, split, rule))))
         # No frames are given to draw: SIRST states no licence, so its frames stay out of this repository.
         links.append((name, write_board_page(boards, (), PAGES, f"{note} {BUSY}".strip())))
     page = PAGES / f"{boxes.FOLDER}.md"

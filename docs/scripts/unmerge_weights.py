@@ -30,7 +30,8 @@ from motes.training.recipe import TransformPart
 from motes.training.samples import TrainingSet
 from motes.training.selection import empty_frames
 
-CROP, MOST, BATCH = 256, 96, 16
+CROP, CROPS, BATCH = 256, 96, 16
+"""Side of a crop, px; how many the statistics are of; how many run at once."""
 
 
 def main() -> int:
@@ -46,10 +47,9 @@ def main() -> int:
     deployed = MotesSeg(width=width, form="deploy")
     heads = {k: v for k, v in deployed.state_dict().items() if k.startswith("side_heads.")}
     deployed.load_state_dict({k: weights.get(k, heads.get(k)) for k in deployed.state_dict()})
-    crops = TrainingSet(
-        empty_frames(frames), card.input, TransformPart(name="target", crop=CROP, scale=(0.65, 2.2)), seed=1
-    )
-    images = torch.from_numpy(np.stack([crops[k, k * len(crops) // MOST][0] for k in range(MOST)]))
+    transform = TransformPart(name="target", crop=CROP, scale=(0.65, 2.2))
+    crops = TrainingSet(empty_frames(frames), card.input, transform, seed=1)
+    images = torch.from_numpy(np.stack([crops[k, k * len(crops) // CROPS][0] for k in range(CROPS)]))
     net = unmerged(deployed.eval(), images)
     with torch.inference_mode():
         torch.testing.assert_close(net.eval()(images[:2]), deployed(images[:2]), rtol=0, atol=1e-3)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,13 +20,9 @@ from motes.training.recipe import dump_recipe, load_recipe, recipe_names
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("box_leaderboards", DOCS / "scripts" / "box_leaderboards.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(docs_script: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_script("box_leaderboards")
 
 
 def row(name: str, rule: str) -> Standing:
