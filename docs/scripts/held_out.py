@@ -41,8 +41,7 @@ from motes.training.selection import empty_frames
 
 PAGE = Path(__file__).resolve().parents[1] / "held-out.md"
 TWINS = "lists/sirst_near_twins.txt"
-CLUTTER = ("clutter_held", "clutter2_held")
-"""Folders below DATA; the second is for more."""
+CLUTTER = "docs/scripts/clutter.py fetches them"
 SYNTHETIC = "--size 512x640 --bits 8 --scene mixed --test 0 --val 0"
 
 PASTED, LEAST, TRIES, AROUND = 3, 3.0, 100, 10
@@ -81,21 +80,21 @@ def synthetic(name: str, options: str) -> Callable[[Path, Path], Frames]:
     return frames
 
 
-def clutter(infrared: bool) -> Callable[[Path, Path], Frames]:
+def clutter(folder: str, infrared: bool = False) -> Callable[[Path, Path], Frames]:
     def frames(data: Path, _: Path) -> Frames:
-        samples = [s for s in pictures(data) if s.name.startswith("infrared-") == infrared]
+        samples = [s for s in pictures(data / folder) if s.name.startswith("infrared-") == infrared]
         if not samples:
-            kind = "infrared pictures" if infrared else "photographs"
-            raise DataError(f"no {kind} in {data / CLUTTER[0]}", "docs/scripts/clutter.py fetches them")
+            raise DataError(f"no {'infrared pictures' if infrared else 'photographs'} in {data / folder}", CLUTTER)
         return Frames(samples, samples)
 
     return frames
 
 
-def pictures(data: Path) -> list[Sample]:
-    """All held-out frames without targets, whatever the folder."""
-    found = {s.name: s for name in CLUTTER if (data / name).is_dir() for s in empty_frames(data / name)}
-    return [found[name] for name in sorted(found)]
+def pictures(root: Path) -> list[Sample]:
+    """Held-out frames without targets."""
+    if not root.is_dir():
+        raise DataError(f"no folder {root}", CLUTTER)
+    return empty_frames(root)
 
 
 def twins(_: Path, sirst: Path) -> Frames:
@@ -118,18 +117,20 @@ def enlarged(data: Path, sirst: Path) -> Frames:
     return Frames(made, sources)
 
 
-def pasted(data: Path, sirst: Path) -> Frames:
+def pasted(name: str, folder: str) -> Callable[[Path, Path], Frames]:
     """Frames without targets that have been given targets of the near-twins, in the layout of SIRST."""
-    donors, grounds = twins(data, sirst).samples, pictures(data)
-    if not grounds:
-        raise DataError(f"nothing in {data / CLUTTER[0]} to paste targets into")
-    made = []
-    for ground in grounds:
-        sample = place(data / "pasted_held", ground.name)
-        if not sample.mask.exists():
-            write(sample, *with_targets(ground, donors))
-        made.append(sample)
-    return Frames(made, [*grounds, *donors])
+
+    def frames(data: Path, sirst: Path) -> Frames:
+        donors, grounds = twins(data, sirst).samples, pictures(data / folder)
+        made = []
+        for ground in grounds:
+            sample = place(data / name, ground.name)
+            if not sample.mask.exists():
+                write(sample, *with_targets(ground, donors))
+            made.append(sample)
+        return Frames(made, [*grounds, *donors])
+
+    return frames
 
 
 def with_targets(ground: Sample, donors: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
@@ -180,11 +181,19 @@ SETS = (
         "synthetic 8-bit frames of 512x640 px without targets",
         synthetic("held8_empty", "--count 15 --seed 99 --targets 0:0"),
     ),
-    HeldSet("clutter_held", "photographs without targets", clutter(infrared=False)),
-    HeldSet("infrared_held", "satellite pictures of a coast without targets", clutter(infrared=True)),
+    HeldSet("clutter_held", "photographs without targets", clutter("clutter_held")),
+    HeldSet("infrared_held", "satellite pictures of a coast without targets", clutter("clutter_held", infrared=True)),
+    HeldSet("buildings_held", "photographs of buildings and animals without targets", clutter("buildings_held")),
     HeldSet("near_twins", "frames of SIRST that resemble its test", twins, ("native", "repisdnet")),
     HeldSet("near_twins_x2", "the same, enlarged by 2", enlarged),
-    HeldSet("pasted_held", "clutter_held and infrared_held with targets of near_twins", pasted),
+    HeldSet(
+        "pasted_held",
+        "clutter_held and infrared_held with targets of near_twins",
+        pasted("pasted_held", "clutter_held"),
+    ),
+    HeldSet(
+        "pasted_buildings", "buildings_held with targets of near_twins", pasted("pasted_buildings", "buildings_held")
+    ),
 )
 
 

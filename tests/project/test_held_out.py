@@ -63,6 +63,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     miniature(data / "held8", count=3, test=0, val=0)
     miniature(data / "held8_empty", count=2, targets=(0, 0), test=0, val=0)
     photographs(data / "clutter_held", "meadow", "shore")
+    photographs(data / "buildings_held", "tower")
     return data, miniature(tmp_path / "sirst", "sirstdevkit", count=5, seed=3)
 
 
@@ -88,11 +89,12 @@ def test_every_set_is_made_and_scored_once(
 ) -> None:
     rows = score(held, network, folders)
     out, err = capsys.readouterr()
-    sets = ["held8", "held8_empty", "clutter_held", "near_twins", "near_twins", "near_twins_x2", "pasted_held"]
+    sets = ["held8", "held8_empty", "clutter_held", "buildings_held", "near_twins", "near_twins", "near_twins_x2"]
+    sets += ["pasted_held", "pasted_buildings"]
     assert [data for data, _ in rows] == sets
     assert "infrared_held: left out: no infrared pictures in " in err
     assert [line.split(" | ")[0] for line in out.splitlines()[2:]] == [f"| {name}" for name in sets]
-    assert [row["frames"] for row in rows.values()] == [3, 2, 2, 3, 3, 3, 2]
+    assert [row["frames"] for row in rows.values()] == [3, 2, 2, 1, 3, 3, 3, 2, 1]
     assert rows["near_twins_x2", "native"]["megapixels"] == pytest.approx(4 * 3 * 64 * 80 / 1e6, abs=1e-4)
     assert rows["pasted_held", "native"]["targets"].endswith("/6")
     assert "pd" not in rows["held8_empty", "native"] and "iou" not in rows["clutter_held", "native"]
@@ -138,7 +140,8 @@ def test_enlarged_targets(held: ModuleType, folders: tuple[Path, Path]) -> None:
 
 def test_pasted_targets_stand_out_and_stay_when_photographs_come(held: ModuleType, folders: tuple[Path, Path]) -> None:
     data, sirst = folders
-    first = held.pasted(data, sirst).samples
+    pasted = held.pasted("pasted_held", "clutter_held")
+    first = pasted(data, sirst).samples
     for sample in first:
         label, pixels = read_mask(sample.mask), read_image(sample.image).pixels[..., 0].astype(float)
         before = read_image(data / "clutter_held" / "images" / f"{sample.name}.png").pixels[..., 0]
@@ -146,12 +149,12 @@ def test_pasted_targets_stand_out_and_stay_when_photographs_come(held: ModuleTyp
         assert (pixels - before)[label].mean() > 5
         assert np.count_nonzero(pixels != before) < 0.2 * label.size
     kept = [s.image.read_bytes() for s in first]
-    photographs(data / "clutter2_held", "infrared-harbour")
-    again = held.pasted(data, sirst).samples
+    photographs(data / "clutter_held", "infrared-harbour")
+    again = pasted(data, sirst).samples
     assert [s.name for s in again] == ["infrared-harbour", "meadow", "shore"]
     assert [s.image.read_bytes() for s in again[1:]] == kept
-    assert [s.name for s in held.clutter(infrared=True)(data, sirst).samples] == ["infrared-harbour"]
-    assert [s.name for s in held.clutter(infrared=False)(data, sirst).samples] == ["meadow", "shore"]
+    assert [s.name for s in held.clutter("clutter_held", infrared=True)(data, sirst).samples] == ["infrared-harbour"]
+    assert [s.name for s in held.clutter("clutter_held")(data, sirst).samples] == ["meadow", "shore"]
     assert len(open_dataset(data / "pasted_held").split(None)) == 3
 
 
@@ -164,9 +167,9 @@ def test_what_was_trained_on_is_left_out(
     card = read_onnx_card(network).replace(training={"frames": [digest(read_image(twin.image).pixels)[:12]]})
     network.write_bytes(onnx_with_card(network.read_bytes(), card))
     rows = score(held, network, folders)
-    assert {data for data, _ in rows} == {"held8", "held8_empty", "clutter_held"}
+    assert {data for data, _ in rows} == {"held8", "held8_empty", "clutter_held", "buildings_held"}
     err = capsys.readouterr().err
-    for name in ("near_twins", "near_twins_x2", "pasted_held"):
+    for name in ("near_twins", "near_twins_x2", "pasted_held", "pasted_buildings"):
         assert f"{name}: left out of {network}: 1 of " in err
 
 
