@@ -3,7 +3,8 @@
     python docs/scripts/mine_clutter.py NETWORK data/clutter data/clutter_mined
 
 NETWORK is an exported file or the name of a shipped network. Every frame is looked at in each of SCALES, because recipe
-motes_seg_sensors magnifies and reduces; a window is cut from the frame as it was looked at. The folder is made anew.
+motes_seg_sensors magnifies and reduces; a window is cut from the frame as it was looked at, which is without what would
+be a target at that scale (spots.py). The folder is made anew.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from spots import without_spots  # beside this file
 
 from motes.imaging import read_image, resize, write_image
 from motes.inference import Detector
@@ -39,6 +41,7 @@ def main() -> int:
         for scale in SCALES:
             size = (round(pixels.shape[0] * scale), round(pixels.shape[1] * scale))
             seen = pixels if scale == 1 else resize(pixels, size, "area" if scale < 1 else "bicubic")
+            seen = without_spots(seen[..., 0])
             for k, window in enumerate(hard_windows(detector.probability(seen))):
                 write_image(target / "images" / f"{frame.path.stem}-{scale:g}-{k}.png", seen[window])
                 windows += 1

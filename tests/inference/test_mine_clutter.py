@@ -31,11 +31,17 @@ def test_a_window_for_each_strong_answer_that_no_window_holds_yet(script: Module
 def test_windows_of_frames_without_targets(
     script: ModuleType, spot_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    write_image(tmp_path / "in" / "a.png", sky(90, 120, [(40, 50)]))
+    alone = sky(90, 120, [(40, 50)])
+    mast = sky(90, 120, [])
+    mast[20:70, 49:52] = 170
+    mast[20:23, 49:52] = 255
+    for name, frame in (("alone", alone), ("mast", mast)):
+        write_image(tmp_path / "in" / f"{name}.png", frame)
     write_image(tmp_path / "out" / "images" / "old.png", sky(8, 8, []))
     monkeypatch.setattr(script, "SCALES", (1.0,))
     monkeypatch.setattr(sys, "argv", ["mine_clutter.py", *map(str, (spot_onnx, tmp_path / "in", tmp_path / "out"))])
     assert script.main() == 0
-    assert capsys.readouterr().out.startswith("1 windows of 1 frames")
+    assert capsys.readouterr().out.startswith("1 windows of 2 frames")
     (file,) = (tmp_path / "out" / "images").iterdir()
-    assert file.name == "a-1-0.png" and read_image(file).pixels.shape[:2] == (90, 120)
+    assert file.name == "mast-1-0.png"
+    assert np.array_equal(read_image(file).pixels[..., 0], mast)
