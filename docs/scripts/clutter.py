@@ -5,7 +5,7 @@
 
 Nearly all of it is visible light: what is wanted is edges, textures and whatever else is bright and no target. The
 infrared frames that registries hold are satellites'; no free picture of a thermal camera was found in them. Small
-bright things that stand alone are painted over (spots.py), but in clutter_held, which was made before that.
+bright things that stand alone are painted over (spots.py).
 
 - scikit-image's sample pictures (public domain, CC0 or BSD), from its wheel;
 - pictures of Debian's lomiri-wallpapers-16.04 by A. Berasategi, T. "Freespace" and A. Mudgal (CC-BY-4.0), and by
@@ -130,18 +130,19 @@ def main() -> int:
         for part, sources in PARTS.items():
             for source in sources:
                 for name, picture in source(folder):
-                    write(data / part / "images" / f"{name}.png", picture, clean=part != "clutter_held")
+                    write(data / part / "images" / f"{name}.png", picture, (1,) if "held" in part else (1, 2))
     return 0
 
 
-def write(file: Path, picture: np.ndarray, clean: bool) -> None:
+def write(file: Path, picture: np.ndarray, reductions: tuple[int, ...]) -> None:
+    """``reductions``: the recipe reduces frames by up to 2, and what is a spot then was larger before."""
     grey = picture if picture.ndim == 2 else cv2.cvtColor(picture[..., :3], cv2.COLOR_BGR2GRAY)
     factor = SIDE / max(grey.shape)
     if factor < 1:
         size = (round(grey.shape[1] * factor), round(grey.shape[0] * factor))
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(file), without_spots(grey) if clean else grey)
+    cv2.imwrite(str(file), without_spots(grey, reductions))
 
 
 def skimage(folder: Path) -> Iterator[Picture]:

@@ -4,7 +4,7 @@
 
 NETWORK is an exported file or the name of a shipped network. Every frame is looked at in each of SCALES, because recipe
 motes_seg_sensors magnifies and reduces; a window is cut from the frame as it was looked at, which is without what would
-be a target at that scale (spots.py). The folder is made anew.
+be a target at that scale or half of it (spots.py). The folder is made anew.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> int:
         for scale in SCALES:
             size = (round(pixels.shape[0] * scale), round(pixels.shape[1] * scale))
             seen = pixels if scale == 1 else resize(pixels, size, "area" if scale < 1 else "bicubic")
-            seen = without_spots(seen[..., 0])
+            seen = without_spots(seen[..., 0], (1, 2))
             for k, window in enumerate(hard_windows(detector.probability(seen))):
                 write_image(target / "images" / f"{frame.path.stem}-{scale:g}-{k}.png", seen[window])
                 windows += 1

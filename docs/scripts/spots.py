@@ -6,6 +6,8 @@ from a target: edges, ends of poles, textures, clouds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -15,9 +17,14 @@ RISE, ALONE = 3.0, 0.5
 """A spot is RISE standard deviations of its surroundings above them, which nearly nowhere rise ALONE as far."""
 
 
-def without_spots(grey: np.ndarray) -> np.ndarray:
-    """[H, W] uint8 -> the same with every spot painted over from around it."""
-    return cv2.inpaint(grey, spots(grey).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+def without_spots(grey: np.ndarray, reductions: Sequence[int] = (1,)) -> np.ndarray:
+    """[H, W] uint8 -> the same with every spot painted over from around it, those too that it has once reduced."""
+    found = np.zeros(grey.shape, np.uint8)
+    for factor in reductions:
+        size = (max(grey.shape[1] // factor, 1), max(grey.shape[0] // factor, 1))
+        small = spots(cv2.resize(grey, size, interpolation=cv2.INTER_AREA)).astype(np.uint8)
+        found |= cv2.resize(small, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return cv2.inpaint(grey, found, 3, cv2.INPAINT_TELEA)
 
 
 def spots(grey: np.ndarray) -> np.ndarray:

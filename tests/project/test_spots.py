@@ -30,6 +30,13 @@ def test_what_stands_alone_goes_and_nothing_else_changes(spots: ModuleType, radi
     assert np.array_equal(clean[far], frame[far])
 
 
+def test_once_reduced(spots: ModuleType) -> None:
+    frame = ground()
+    cv2.circle(frame, (100, 60), 13, 180, -1)
+    assert np.array_equal(spots.without_spots(frame), frame)
+    assert spots.without_spots(frame, (1, 2)).max() < 120
+
+
 def test_at_the_border(spots: ModuleType) -> None:
     frame = ground()
     frame[0:2, 0:2] = 200
