@@ -53,6 +53,10 @@ def check_suffix(path: Path) -> None:
     look_up("figure suffix", path.suffix.lower(), SUFFIXES)
 
 
+LEGEND = 120
+"""Characters that fit side by side below the ROC curves."""
+
+
 def plot_roc(scores: Mapping[str, SegmentationScore], path: Path) -> None:
     """Pixel ROC and target ROC (over false-alarm area, over false alarms per megapixel) of methods side by side.
 
@@ -60,7 +64,9 @@ def plot_roc(scores: Mapping[str, SegmentationScore], path: Path) -> None:
         scores: method name -> score with a sweep; circles mark the protocol's threshold.
         path: PNG, SVG or PDF by suffix.
     """
-    with figure_of(path, 7.2, 2.9) as figure:
+    columns = max(1, min(len(scores) + 1, 4, LEGEND // (max(map(len, scores), default=0) + 14)))
+    rows = -(-(len(scores) + 1) // columns)
+    with figure_of(path, 7.2, 2.73 + 0.17 * rows) as figure:
         pixel_axes, area_axes, blob_axes = figure.subplots(1, 3)
         pixel_axes.set(title="pixel ROC", xlabel="false positive rate of pixels", ylabel="true positive rate of pixels")
         area_axes.set(title="target ROC, false-alarm area", xlabel="Fa (10$^{-6}$)", ylabel="Pd")
@@ -84,7 +90,7 @@ def plot_roc(scores: Mapping[str, SegmentationScore], path: Path) -> None:
             axes.set_ylim(0, 1.03)
         pixel_axes.plot([], [], "o", color="#555555", label="the protocol's threshold", **_RING)
         names = pixel_axes.get_legend_handles_labels()
-        figure.legend(*names, loc="outside lower center", ncols=min(len(scores) + 1, 4))
+        figure.legend(*names, loc="outside lower center", ncols=columns)
 
 
 def plot_pr(scores: Mapping[str, SegmentationScore], path: Path) -> None:
