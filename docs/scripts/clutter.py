@@ -106,6 +106,8 @@ GCOMPRIS = {
 """File of resources: its photographs, by their place among the large WebP pictures in it."""
 
 GCOMPRIS_HELD = {"explore_monuments": range(3, 46, 4), "erase": range(4, 33, 6), "explore_world_animals": (6, 13)}
+"""Those of them that are held out."""
+
 STELLARIUM = (
     "ocean/ocean1", "ocean/ocean7", "ocean/ocean9", "guereins/guereins1", "guereins/guereins2", "guereins/guereins8",
     "guereins/guereinsb", "garching/garching-gl1", "garching/garching-ground3", "hurricane/hurricane1",

@@ -48,6 +48,7 @@ def spots(grey: np.ndarray) -> np.ndarray:
 
 
 def stands_alone(level: np.ndarray, spot: np.ndarray) -> bool:
+    """Of a window [H, W] float32 around a spot, [H, W] bool."""
     around = level[~grown(spot, GAP)]
     if not around.size:
         return False

@@ -64,7 +64,8 @@ def plot_roc(scores: Mapping[str, SegmentationScore], path: Path) -> None:
         scores: method name -> score with a sweep; circles mark the protocol's threshold.
         path: PNG, SVG or PDF by suffix.
     """
-    columns = max(1, min(len(scores) + 1, 4, LEGEND // (max(map(len, scores), default=0) + 14)))
+    longest = max(map(len, scores), default=0) + len("  (AUC 0.0000)")
+    columns = max(1, min(len(scores) + 1, 4, LEGEND // longest))
     rows = -(-(len(scores) + 1) // columns)
     with figure_of(path, 7.2, 2.73 + 0.17 * rows) as figure:
         pixel_axes, area_axes, blob_axes = figure.subplots(1, 3)
