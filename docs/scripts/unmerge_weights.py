@@ -44,7 +44,8 @@ def main() -> int:
         raise SystemExit(f"{file} is {card.name}; only motes_seg has this way back")
     weights = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in onnx.load(file).graph.initializer}
     width = len(weights["stem.conv.bias"])
-    deployed = MotesSeg(width=width, form="deploy")
+    options = {k: v for k, v in card.options.items() if k != "peak"}
+    deployed = MotesSeg(**{"width": width, **options, "form": "deploy"})
     heads = {k: v for k, v in deployed.state_dict().items() if k.startswith("side_heads.")}
     deployed.load_state_dict({k: weights.get(k, heads.get(k)) for k in deployed.state_dict()})
     transform = TransformPart(name="target", crop=CROP, scale=(0.65, 2.2))
@@ -53,7 +54,6 @@ def main() -> int:
     net = unmerged(deployed.eval(), images)
     with torch.inference_mode():
         torch.testing.assert_close(net.eval()(images[:2]), deployed(images[:2]), rtol=0, atol=1e-3)
-    options = {k: v for k, v in card.options.items() if k != "peak"}
     card = card.replace(options=options, variant="s" if width == 24 else None, form="train")
     write_safetensors(out, {k: v.numpy() for k, v in net.state_dict().items()}, card)
     return 0

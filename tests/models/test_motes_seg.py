@@ -10,15 +10,15 @@ from fill import fill_state
 from motes.benchmark.complexity import complexity
 from motes.errors import MotesError
 from motes.export import reparameterize
-from motes.models.motes_seg import REACH
+from motes.models.motes_seg import AROUND, LOUD, REACH, local_contrast
 
 REPISDNET = 6402617856
 """MACs of RepISD-Net's merged form on a frame of 256x256 px, from its card."""
 
 
-def network(variant: str | None) -> torch.nn.Module:
+def network(variant: str | None, **options: object) -> torch.nn.Module:
     """With weights and statistics unlike those of a fresh one."""
-    net = motes.create_model("motes_seg", variant)
+    net = motes.create_model("motes_seg", variant, **options)
     keys = {k: [tuple(v.shape), str(v.dtype).removeprefix("torch.")] for k, v in net.state_dict().items()}
     net.load_state_dict({k: torch.as_tensor(v) for k, v in fill_state(keys).items()})
     return net.eval()
@@ -32,9 +32,10 @@ def test_costs_no_more_than_it_may(variant: str | None, share: float) -> None:
     assert card[variant or "train"]["macs_256"] == complexity(net, 256, 256).macs
 
 
+@pytest.mark.parametrize("contrast", [False, True])
 @pytest.mark.parametrize("variant", [None, "s"])
-def test_merged_form_is_the_same_function(variant: str | None) -> None:
-    net = network(variant)
+def test_merged_form_is_the_same_function(variant: str | None, contrast: bool) -> None:
+    net = network(variant, contrast=contrast)
     merged = reparameterize(net)
     images = torch.randn(2, 1, 48, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -43,6 +44,30 @@ def test_merged_form_is_the_same_function(variant: str | None) -> None:
     assert (before - after).abs().max() <= 1e-5 * before.abs().max()
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in merged.modules())
     assert reparameterize(merged) is merged
+
+
+def test_the_local_contrast_of_a_point_is_the_same_at_any_gain_and_on_any_slope() -> None:
+    noise = torch.randn(1, 1, 96, 112, generator=torch.Generator().manual_seed(0))
+    noise[0, 0, 41, 53] += 20
+    slope = torch.linspace(0, 1, 112).expand(1, 1, 96, 112)
+    weak, strong = local_contrast(0.1 * noise + slope), local_contrast(10 * noise + slope - 3)
+    assert float(weak[0, 0, 41, 53]) == pytest.approx(float(strong[0, 0, 41, 53]), rel=0.1)
+    assert weak.flatten().argmax() == 41 * 112 + 53
+    for found in (weak, strong):
+        assert 0.2 < found.std() < 0.4
+        assert found.abs().max() < LOUD / 4
+
+
+def test_the_local_contrast_looks_no_further_than_two_blocks() -> None:
+    """Tiles overlap by more than that, so a target's is the same in each."""
+    images = torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    other = images.clone()
+    other[..., : 64 - 3 * AROUND] = 9.0
+    torch.testing.assert_close(local_contrast(images)[..., 64:], local_contrast(other)[..., 64:])
+
+
+def test_the_local_contrast_of_a_flat_frame_is_none() -> None:
+    assert local_contrast(torch.full((1, 1, 48, 64), 0.7)).abs().max() < 1e-4
 
 
 def test_every_pixel_has_a_logit_of_its_own() -> None:

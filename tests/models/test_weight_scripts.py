@@ -1,4 +1,4 @@
-"""The scripts that change weights of motes_seg: wider, in the training form again, with calibrated peaks."""
+"""The scripts that change weights of motes_seg: wider, with a second input, in the training form, peaks calibrated."""
 
 from __future__ import annotations
 
@@ -42,11 +42,33 @@ def test_the_wide_network_says_the_same_and_its_copies_differ(
     assert not torch.allclose(weight[:, :24], weight[:, 24:])
 
 
+@pytest.mark.parametrize("script", ["contrast_weights"], indirect=True)
+def test_the_local_contrast_is_added_to_what_the_network_saw(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = motes.create_model("motes_seg", "s", peak=(3.0, 2.0)).eval()
+    files = [tmp_path / "plain.safetensors", tmp_path / "contrast.safetensors"]
+    write_safetensors(files[0], plain.state_dict(), plain.card)
+    monkeypatch.setattr(sys, "argv", ["", str(files[1]), str(files[0])])
+    script.main()
+    net, card = load_network(files[1])
+    assert net.contrast and card.options["contrast"] and "peak" not in card.options
+    images = torch.randn(1, 1, 64, 96)
+    plain.peak = None
+    with torch.no_grad():
+        expected = plain(images + script.SHARE * script.local_contrast(images))
+        torch.testing.assert_close(net.eval()(images), expected, rtol=0, atol=1e-4)
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "again.safetensors"), str(files[1])])
+    with pytest.raises(SystemExit, match="already"):
+        script.main()
+
+
 @pytest.mark.parametrize("script", ["unmerge_weights"], indirect=True)
-def test_the_training_form_says_what_the_merged_one_does(script: ModuleType) -> None:
+@pytest.mark.parametrize("contrast", [False, True])
+def test_the_training_form_says_what_the_merged_one_does(script: ModuleType, contrast: bool) -> None:
     """In eval mode; and in training mode on the images whose statistics its norms have."""
     torch.manual_seed(0)
-    net = motes.create_model("motes_seg", "s").train()
+    net = motes.create_model("motes_seg", "s", contrast=contrast).train()
     images = torch.randn(4, 1, 64, 64)
     for _ in range(3):
         net(images)

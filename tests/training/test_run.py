@@ -84,6 +84,13 @@ def tensors(run: Path) -> dict[str, torch.Tensor]:
     return flat
 
 
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(data: Path, tmp_path: Path) -> None:
+    chosen = load_recipe(str(recipe(tmp_path, data)), [])
+    runs = [Run.create(chosen, tmp_path / "runs") for _ in range(3)]
+    assert len({run.folder for run in runs}) == 3
+    assert all(Run.open(run.folder)[1] == chosen for run in runs)
+
+
 def test_killed_three_times_and_resumed_ends_bit_equal(data: Path, tmp_path: Path) -> None:
     file = recipe(tmp_path, data, workers=2, accumulate=2, ema=0.9, clip_norm=1.0, checkpoint_every=2)
     whole = motes("train", file, "--runs", tmp_path / "whole")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,20 @@ class Run:
 
     @classmethod
     def create(cls, recipe: Recipe, root: Path, quiet: bool = False) -> Run:
-        """A new folder ``root/<recipe>/<UTC time>``."""
-        folder = root / recipe.name / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        run = cls(folder, quiet, recipe.task)
+        """A new folder ``root/<recipe>/<UTC time>``; ``-2`` and on where a run began in the same second."""
+        now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        run = cls(root / recipe.name / now, quiet, recipe.task)
         if not quiet:
-            folder.mkdir(parents=True)
-            with atomic_path(folder / "recipe.yaml") as temporary:
+            run.folder.parent.mkdir(parents=True, exist_ok=True)
+            for number in count(2):
+                try:
+                    run.folder.mkdir()
+                    break
+                except FileExistsError:
+                    run.folder = root / recipe.name / f"{now}-{number}"
+            with atomic_path(run.folder / "recipe.yaml") as temporary:
                 temporary.write_text(dump_recipe(recipe), encoding="utf-8")
-            with atomic_path(folder / "environment.json") as temporary:
+            with atomic_path(run.folder / "environment.json") as temporary:
                 temporary.write_text(json.dumps(environment(), indent=1), encoding="utf-8")
         return run
 
