@@ -14,7 +14,7 @@ from motes.checkpoints import load_network, write_safetensors
 from motes.models.motes_seg import MotesSeg, local_contrast
 
 SHARE = 0.32
-"""Noise then has a standard deviation of about 0.08, five of 255 grey levels as ``input`` scales them."""
+"""Noise then has a standard deviation of about 0.1, five of 255 grey levels as ``input`` scales them."""
 
 
 def main() -> None:
