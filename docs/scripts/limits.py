@@ -130,7 +130,7 @@ def synthetic(table: str, label: str, options: str) -> Condition:
 
 SCENES = ("cloud", "sky", "sea", "ground")
 CONDITIONS = [
-    *(Condition("scale", f"{f:g} x", scaled(f)) for f in (0.25, 0.5, 0.75, 1, 1.5, 2)),
+    *(Condition("scale", f"{f:g} x", scaled(f)) for f in (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)),
     Condition("changes", "as they are", lambda pixels, label, _: (pixels, label)),
     Condition("changes", "one pixel in 10,000 stuck at 255", stuck(1e-4)),
     Condition("changes", "14 bits, 7000 + 8 x", counts14(hot=False)),
