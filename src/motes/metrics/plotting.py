@@ -44,6 +44,8 @@ STYLE = {
 }
 PLOT_SWEEP = tuple(sorted({*SWEEP, *(float(1 / (1 + np.exp(-x))) for x in np.arange(-9, 9.5, 0.5))}))
 """Thresholds of the target curves, in equal steps of log-odds as well."""
+LEGEND = 120
+"""Characters that fit side by side below the ROC curves."""
 _RING: dict[str, Any] = {"markersize": 4.5, "markerfacecolor": "white", "markeredgewidth": 1.2}
 _CELLS = 96  # of a surface along its longer side
 
@@ -51,10 +53,6 @@ _CELLS = 96  # of a surface along its longer side
 def check_suffix(path: Path) -> None:
     """Refuse a file name whose suffix is no figure's."""
     look_up("figure suffix", path.suffix.lower(), SUFFIXES)
-
-
-LEGEND = 120
-"""Characters that fit side by side below the ROC curves."""
 
 
 def plot_roc(scores: Mapping[str, SegmentationScore], path: Path) -> None:

@@ -74,7 +74,10 @@ def load_start(net: nn.Module, recipe: Recipe) -> str:
     """
     part = recipe.model
     if part.init:
-        load_published(net, read_state(Path(part.init)), part.init)
+        try:
+            load_published(net, read_state(Path(part.init)), part.init)
+        except CheckpointError as e:
+            raise CheckpointError(e.message, e.hint or made_otherwise(net, part.init)) from None
         return f"weights of {part.init}{in_own_order(net, part.init)}"
     if from_chance(recipe):
         return f"weights drawn by chance, seed {recipe.loop.seed}"
@@ -92,6 +95,14 @@ def load_start(net: nn.Module, recipe: Recipe) -> str:
             "give a downloaded file, model.backbone_weights=PATH, or start from chance, model.backbone_weights=none",
         ) from None
     return f"an ImageNet backbone, {report}; the rest drawn by chance, seed {recipe.loop.seed}"
+
+
+def made_otherwise(net: nn.Module, file: str) -> str | None:
+    """What ``file`` was made with, where that is ``net``'s network with other options."""
+    made, own = read_card(Path(file)), net.card
+    if made is None or made.name != own.name or made.options == own.options:
+        return None
+    return f"it was made with the options {dict(made.options)}, model.options makes them {dict(own.options)}"
 
 
 def in_own_order(net: nn.Module, file: str) -> str:
