@@ -42,7 +42,8 @@ from motes.training.selection import empty_frames
 PAGE = Path(__file__).resolve().parents[1] / "held-out.md"
 TWINS = "lists/sirst_near_twins.txt"
 CLUTTER = "docs/scripts/clutter.py fetches them"
-SYNTHETIC = "--size 512x640 --bits 8 --scene mixed --test 0 --val 0"
+MIXED = "--size 512x640 --bits 8 --scene mixed"
+CLOUDS = "--size 1024x1280 --scene cloud"
 
 PASTED, LEAST, TRIES, AROUND = 3, 3.0, 100, 10
 """Targets a frame, the least rise of one over the spread within AROUND px of it, draws before giving up."""
@@ -73,7 +74,8 @@ def synthetic(name: str, options: str) -> Callable[[Path, Path], Frames]:
 
     def frames(data: Path, _: Path) -> Frames:
         if not (data / name).is_dir():
-            app(["data", "synthesize", str(data / name), *f"{options} {SYNTHETIC}".split()], standalone_mode=False)
+            whole = ["--test", "0", "--val", "0"]
+            app(["data", "synthesize", str(data / name), *options.split(), *whole], standalone_mode=False)
         samples = open_dataset(data / name).split(None)
         return Frames(samples, samples)
 
@@ -174,12 +176,30 @@ SETS = (
     HeldSet(
         "held8",
         "synthetic 8-bit frames of 512x640 px",
-        synthetic("held8", "--count 30 --seed 77 --targets 1:3 --snr 8:40 --min-scr 4 --target-size 2:7"),
+        synthetic("held8", f"{MIXED} --count 30 --seed 77 --targets 1:3 --snr 8:40 --min-scr 4 --target-size 2:7"),
     ),
     HeldSet(
         "held8_empty",
         "synthetic 8-bit frames of 512x640 px without targets",
-        synthetic("held8_empty", "--count 15 --seed 99 --targets 0:0"),
+        synthetic("held8_empty", f"{MIXED} --count 15 --seed 99 --targets 0:0"),
+    ),
+    HeldSet(
+        "clouds_held",
+        "synthetic 8-bit clouds of 1024x1280 px",
+        synthetic(
+            "clouds_held",
+            f"{CLOUDS} --bits 8 --count 8 --seed 505 --targets 1:4 --snr 10:60 --min-scr 4 --target-size 2:9",
+        ),
+    ),
+    HeldSet(
+        "clouds_empty",
+        "synthetic 8-bit clouds of 1024x1280 px without targets",
+        synthetic("clouds_empty", f"{CLOUDS} --bits 8 --count 8 --seed 606 --targets 0:0"),
+    ),
+    HeldSet(
+        "clouds_empty_14",
+        "synthetic 14-bit clouds of 1024x1280 px without targets",
+        synthetic("clouds_empty_14", f"{CLOUDS} --bits 14 --count 8 --seed 607 --targets 0:0"),
     ),
     HeldSet("clutter_held", "photographs without targets", clutter("clutter_held")),
     HeldSet("infrared_held", "satellite pictures of a coast without targets", clutter("clutter_held", infrared=True)),

@@ -60,6 +60,26 @@ def test_centred_crops_hold_a_target_and_small_ones_survive_shrinking() -> None:
     assert all(augment(pixels, mask, part, np.random.default_rng(s))[1].any() for s in range(20))
 
 
+def test_enlarging_ends_where_a_target_would_be_longer_than_asked() -> None:
+    """A target of 12 px may be doubled, one of 40 px stays as it is; a frame without any follows the scale."""
+
+    def sides(length: int, longest: float | None) -> list[int]:
+        part = TransformPart(name="target", crop=160, centred=1.0, scale=(4.0, 4.0), flip=0, blur=0, longest=longest)
+        mask = np.zeros((200, 200), bool)
+        mask[90:94, 80 : 80 + length] = True
+        crops = (augment(mask[..., None] * np.float32(1), mask, part, np.random.default_rng(s))[1] for s in range(8))
+        return [int(crop.any(axis=0).sum()) for crop in crops]
+
+    assert max(sides(12, None)) == 48
+    assert 23 <= max(sides(12, 24.0)) <= 25
+    assert max(sides(40, 24.0)) == 40
+    dots = np.zeros((200, 200, 1), np.float32)
+    dots[::10] = 1
+    part = TransformPart(name="target", crop=160, scale=(4.0, 4.0), blur=0, longest=24.0)
+    rows = augment(dots, np.zeros((200, 200), bool), part, np.random.default_rng(0))[0][..., 0].max(axis=1)
+    assert 3 <= (np.diff((rows > 0.5).astype(int)) == 1).sum() <= 5  # every 40 px
+
+
 @pytest.mark.parametrize(("world", "batch"), [(1, 4), (2, 2), (4, 1)])
 def test_the_global_batch_does_not_depend_on_the_number_of_processes(world: int, batch: int) -> None:
     def batches(rank: int, start: int = 0) -> list[list[tuple[int, ...]]]:

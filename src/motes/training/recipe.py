@@ -81,6 +81,7 @@ class TransformPart(Part):
     crop: int = Field(256, ge=8)
     long_side: tuple[float, float] = (0.5, 2.0)  # serankdet: the long side, relative to crop
     scale: tuple[float, float] = (0.5, 2.0)  # target, boxes, aerial with fit crop: magnification of the frame
+    longest: float | None = Field(None, gt=0)  # target: px; no frame is enlarged until a target of it is longer
     # How often a crop holds a target on purpose: target, boxes with fit crop. Aerial, default there 0: a pixel of a
     # class drawn evenly from those of the image
     centred: float = Field(0.8, ge=0, le=1)

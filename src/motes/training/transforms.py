@@ -64,7 +64,10 @@ def _target_crop(pixels: np.ndarray, mask: np.ndarray, part: TransformPart, rng:
     Only the window is resized. Where it is larger than the frame, the frame is mirrored around it.
     """
     low, high = (math.log(s) for s in part.scale)
-    window = max(round(part.crop / math.exp(rng.uniform(low, high))), 8)
+    scale = math.exp(rng.uniform(low, high))
+    if part.longest and scale > 1 and mask.any():
+        scale = min(scale, max(part.longest / _longest_side(mask), 1.0))
+    window = max(round(part.crop / scale), 8)
     rows, columns = np.nonzero(mask)
     corner = []
     pick = int(rng.integers(len(rows))) if len(rows) and rng.random() < part.centred else None
@@ -83,6 +86,14 @@ def _target_crop(pixels: np.ndarray, mask: np.ndarray, part: TransformPart, rng:
     share = resize(mask.astype(np.float32), size, "bilinear")
     # Half coverage keeps a target's area; one too small for that keeps the pixels it covers most.
     return resize(pixels, size, "bilinear"), (share >= 0.5 * min(1.0, float(share.max()))) & (share > 0)
+
+
+def _longest_side(mask: np.ndarray) -> int:
+    """px; of the upright boxes around the targets."""
+    import cv2
+
+    boxes = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:]
+    return int(boxes[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max())
 
 
 def _mirrored(index: np.ndarray, n: int) -> np.ndarray:
