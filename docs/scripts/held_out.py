@@ -44,6 +44,7 @@ TWINS = "lists/sirst_near_twins.txt"
 CLUTTER = "docs/scripts/clutter.py fetches them"
 MIXED = "--size 512x640 --bits 8 --scene mixed"
 CLOUDS = "--size 1024x1280 --scene cloud"
+URBAN = "--size 512x640 --bits 8 --scene urban"
 
 PASTED, LEAST, TRIES, AROUND = 3, 3.0, 100, 10
 """Targets a frame, the least rise of one over the spread within AROUND px of it, draws before giving up."""
@@ -200,6 +201,18 @@ SETS = (
         "clouds_empty_14",
         "synthetic 14-bit clouds of 1024x1280 px without targets",
         synthetic("clouds_empty_14", f"{CLOUDS} --bits 14 --count 8 --seed 607 --targets 0:0"),
+    ),
+    HeldSet(
+        "urban_held",
+        "synthetic 8-bit cities of 512x640 px",
+        synthetic(
+            "urban_held", f"{URBAN} --count 20 --seed 707 --targets 1:3 --snr 10:60 --min-scr 4 --target-size 2:7"
+        ),
+    ),
+    HeldSet(
+        "urban_empty",
+        "synthetic 8-bit cities of 512x640 px without targets",
+        synthetic("urban_empty", f"{URBAN} --count 15 --seed 808 --targets 0:0"),
     ),
     HeldSet("clutter_held", "photographs without targets", clutter("clutter_held")),
     HeldSet("infrared_held", "satellite pictures of a coast without targets", clutter("clutter_held", infrared=True)),

@@ -9,7 +9,7 @@ import numpy as np
 from motes.data.synthesize import SIRST_LIKE, scene
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
-SHEET = {"cloud": (3, 13, 18, 20), "sky": (6, 14), "sea": (0, 20), "ground": (3, 8, 14, 22)}
+SHEET = {"cloud": (3, 13, 18, 20), "sky": (6, 14), "sea": (0, 20), "ground": (3, 8, 14, 22), "urban": (3, 14, 19, 20)}
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from motes.data.scenes import KINDS, fractal
+from motes.data.scenes import KINDS
 from motes.data.sensor import Optics, Sensor, display_range
+from motes.data.skies import fractal
 from motes.data.synthesize import SIRST_LIKE, demo_scene, noise_scene, scene
 from motes.errors import DataError
 
@@ -55,11 +56,20 @@ def test_bits(kind, bits, dtype, most):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 201), (203, 17)])
-@pytest.mark.parametrize("kind", ["cloud", "sky", "sea", "ground"])
+@pytest.mark.parametrize("kind", ["cloud", "sky", "sea", "ground", "urban"])
 def test_small_and_narrow_frames(kind, size):
     for seed in range(6):
         frame = scene(*size, seed, kind=kind, targets=(0, 4), size=(1, 12), extended=0.7)
         assert frame.pixels.shape == frame.mask.shape == frame.sky.shape == size
+
+
+def test_a_city_hides_the_sky_and_varies_more_than_it():
+    for seed in range(4):
+        frame = scene(256, 320, seed, kind="urban", bits=14, targets=0, sensor=CLEAN)
+        assert 0.1 < frame.sky.mean() < 0.98 and frame.sky[0].mean() > frame.sky[-1].mean()
+        edges = np.abs(np.diff(frame.pixels.astype(float), axis=1))
+        both = frame.sky[:, 1:] & frame.sky[:, :-1]
+        assert edges[~both].mean() > 2 * edges[both].mean()  # the noise is in both
 
 
 @pytest.mark.parametrize("bits", [14, 16])
