@@ -36,7 +36,8 @@ def synthesize_command(
     test: Annotated[float, typer.Option(help="Share of the frames for testing.", rich_help_panel=_SET)] = 0.2,
     val: Annotated[float, typer.Option(help="Share of the frames for validation.", rich_help_panel=_SET)] = 0.2,
     scene: Annotated[
-        str, typer.Option(help="cloud, sky, sea, ground, mixed or flat.", rich_help_panel=_SCENE)
+        str,
+        typer.Option(help="cloud, sky, sea, ground, urban, mixed (of the first four) or flat.", rich_help_panel=_SCENE),
     ] = "mixed",
     targets: Annotated[
         str, typer.Option(metavar="N[:M]", help="Targets in a frame.", rich_help_panel=_TARGETS)
