@@ -156,12 +156,11 @@ def draw_power_line(opaque: np.ndarray, kelvin: np.ndarray, foot: float, tall: f
             _line(drawn, end, (end[0], end[1] + 0.05 * size), 255)
     along = np.linspace(0, 1, 24)
     for (x0, size0), (x1, size1) in pairwise(towers):
-        size = size0 + along * (size1 - size0)
+        high = size0 + along * (size1 - size0)
         sag = 0.24 * along * (1 - along) * (size0 + size1)
         for out, up in arms:
-            _polyline(
-                drawn, np.stack([x0 + along * (x1 - x0) + out * size, foot - (up - 0.05) * size + sag], 1), strength
-            )
+            wire = np.stack([x0 + along * (x1 - x0) + out * high, foot - (up - 0.05) * high + sag], 1)
+            _polyline(drawn, wire, strength)
     _put(opaque, kelvin, drawn, AIR + rng.normal(0, 2))
 
 
