@@ -1,6 +1,6 @@
 """Makes docs/images/calibration-curves.png, and calibration-{example,strongest}.png, by the commands a user types.
 
-    python docs/scripts/calibration_pictures.py --model repisdnet-sirst --model acm-sirst # needs SIRST, see --sirst
+    python docs/scripts/calibration_pictures.py --model motes --model motes-s --model repisdnet-sirst  # SIRST: --sirst
 
 Frames without targets: the largest rectangle of each frame of SIRST's test_v1 that stays 16 px away from every target;
 synthetic scenes without targets, as 14-bit counts and as a display's 8 bits. With targets: test_v1 as it is, synthetic
@@ -59,7 +59,7 @@ def main() -> None:
         curves.setdefault(model, {})[label] = json.loads((out / "calibration.json").read_text(encoding="utf-8"))
         print(model, label, curves[model][label]["chosen"], flush=True)
     draw(curves)
-    example = work / models[0] / "empty-14bits"
+    example = work / models[-1] / "empty-14bits"  # motes, the first, has no false alarms there
     shutil.copyfile(example / "calibration.png", IMAGES / "calibration-example.png")
     write_image(IMAGES / "calibration-strongest.png", read_image(example / "strongest.png").pixels & np.uint8(0xFC))
 

@@ -1,6 +1,6 @@
 """Measures what the shipped networks cannot do, and writes the tables and pictures of docs/limits.md.
 
-    python docs/scripts/limits.py --model repisdnet-sirst --model acm-sirst # as the page; needs SIRST, see --sirst
+    python docs/scripts/limits.py --model motes --model motes-s --model repisdnet-sirst  # SIRST: --sirst
     python docs/scripts/limits.py --every 1          # all frames of test_v1 instead of each fourth
 
 Conditions that are measured are kept in --work (by the content of the weights), so that the same command goes on after
