@@ -27,6 +27,7 @@ from motes.metrics.plotting import COLOURS, DASHES, figure_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = REPOSITORY / "docs" / "images"
+EXAMPLE = "repisdnet-sirst"  # motes has no false alarms in those frames, so nothing to show
 MARGIN, LEAST = 16, 64
 """Px from a rectangle to a target, and its least side."""
 
@@ -59,7 +60,9 @@ def main() -> None:
         curves.setdefault(model, {})[label] = json.loads((out / "calibration.json").read_text(encoding="utf-8"))
         print(model, label, curves[model][label]["chosen"], flush=True)
     draw(curves)
-    example = work / models[-1] / "empty-14bits"  # motes, the first, has no false alarms there
+    if EXAMPLE not in models:
+        return
+    example = work / EXAMPLE / "empty-14bits"
     shutil.copyfile(example / "calibration.png", IMAGES / "calibration-example.png")
     write_image(IMAGES / "calibration-strongest.png", read_image(example / "strongest.png").pixels & np.uint8(0xFC))
 

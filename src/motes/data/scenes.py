@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from motes.data.skies import AIR, clear_sky, fractal, with_clouds
@@ -64,8 +65,6 @@ def _horizon(height: int, width: int, rng: np.random.Generator, low: float, high
 
 def _sea(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Sky over a sea in perspective: long crests, finer towards the horizon, and now and then the sun's glint."""
-    import cv2
-
     horizon, middle = _horizon(height, width, rng, 0.25, 0.65)
     sky_kelvin = clear_sky(height, width, rng, middle)
     if rng.random() < 0.6:
@@ -99,8 +98,6 @@ def _sea(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray,
 
 def _ground(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Sky over fields in perspective, a tree line, and perhaps buildings and masts that stand out against the sky."""
-    import cv2
-
     horizon, middle = _horizon(height, width, rng, 0.45, 0.85)
     sky_kelvin = clear_sky(height, width, rng, middle)
     if rng.random() < 0.6:
@@ -136,8 +133,6 @@ def _ground(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarr
 
 def _urban(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Sky over a city: rows of blocks with windows, cranes, power lines, lamps and trees."""
-    import cv2
-
     foot = height * rng.uniform(0.55, 1.1)
     kelvin = clear_sky(height, width, rng, min(foot, height))
     if rng.random() < 0.5:
@@ -149,11 +144,9 @@ def _urban(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarra
     for row in range(rows):
         haze = (rows - 1 - row) / 3 + rng.uniform(0, 0.3)
         draw_blocks(opaque, body, foot, height * rng.uniform(0.08, 0.5), haze, rng)
-        if row < rows - 1:
-            continue
-        for draw, chance, tall in ((draw_crane, 0.4, (0.3, 0.9)), (draw_power_line, 0.35, (0.15, 0.6))):
-            if rng.random() < chance:
-                draw(opaque, body, foot, height * rng.uniform(*tall), rng)
+    for draw, chance, tall in ((draw_crane, 0.4, (0.3, 0.9)), (draw_power_line, 0.35, (0.15, 0.6))):
+        if rng.random() < chance:
+            draw(opaque, body, foot, height * rng.uniform(*tall), rng)
     if rng.random() < 0.5:
         draw_lamps(opaque, body, foot, rng)
     if rng.random() < 0.4:
