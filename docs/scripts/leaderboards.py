@@ -52,7 +52,7 @@ SETS = (
         ("native", "repisdnet"),
         "Training-free rows were timed by the clock, beside other work. RDIAN learned in five trainings of 6 to 60 "
         "epochs, each begun with the weights of the one before, ALCNet in three of 22 to 40, DNANet in two of 50 and "
-        "30; motes-seg in six and eight ([its page](../motes-seg.md)).",
+        "30; motes-seg in six and eight, as its experiment log says.",
     ),
     *(
         (
