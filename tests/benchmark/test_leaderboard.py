@@ -122,13 +122,15 @@ def test_a_page_in_both_languages() -> None:
     blocks = [
         Heading(1, "A & B"),
         Text("see `x<y` and **bold**"),
-        Points(["one"]),
+        Points(["[one](1.md)", "[two](https://a.org/b.md)"]),
         Table(["name", ">n"], [["a|b", "1\n2"], [None, 3]]),
         Picture("p.png", "what"),
     ]
     text, page = as_markdown(blocks), as_html(blocks, "A & B")
     assert "| a\\|b | 1<br>2 |" in text and "| --- | ---: |" in text and "![what](p.png)" in text
     assert "<h1>A &amp; B</h1>" in page and "<code>x&lt;y</code>" in page and "<b>bold</b>" in page
+    assert "- [one](1.md)" in text
+    assert '<a href="1.html">one</a>' in page and '<a href="https://a.org/b.md">two</a>' in page
     assert '<td class="right">1<br><small>2</small></td>' in page
 
 
